@@ -1,0 +1,99 @@
+"""Install the programs that the tests need: ``python -m tools.ensure_servers [NAME ...]`` (all of them by default).
+
+Installs with the system's package manager as root or with a passwordless sudo; otherwise says what is missing,
+and fails: a test run that quietly leaves tests out would lie. Standard library only.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tools.server_table import PROGRAMS, Program
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageManager:
+    name: str
+    install: tuple[str, ...]
+    refresh: tuple[str, ...] = ()
+    needs_root: bool = True
+
+
+MANAGERS = (
+    PackageManager(
+        name="apt-get",
+        install=("apt-get", "install", "-y", "-q", "--no-install-recommends"),
+        refresh=("apt-get", "update", "-q"),
+    ),
+    PackageManager(name="dnf", install=("dnf", "install", "-y", "-q")),
+    PackageManager(name="apk", install=("apk", "add", "--no-cache")),
+    PackageManager(name="brew", install=("brew", "install"), needs_root=False),
+)
+
+
+def say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+def is_missing(program: Program) -> bool:
+    if url := program.url():
+        say(f"{program.name}: using {program.url_variable}={url}")
+        return False
+    if path := program.find():
+        say(f"{program.name}: {path}")
+        return False
+    return True
+
+
+def root_prefix() -> tuple[str, ...] | None:
+    """What to put before a command to run it as root; None where that is impossible without asking for a password."""
+    if os.geteuid() == 0:
+        return ()
+    if (
+        shutil.which("sudo")
+        and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
+    ):
+        return ("sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive")
+    return None
+
+
+def install_command(manager: PackageManager, missing: Sequence[Program], *, prefix: tuple[str, ...]) -> tuple[str, ...]:
+    packages = [package for program in missing for package in program.packages.get(manager.name, ())]
+    return (*prefix, *manager.install, *packages)
+
+
+def install(missing: Sequence[Program]) -> None:
+    """Install what can be installed. Failures are left to the caller's own check afterwards."""
+    manager = next((manager for manager in MANAGERS if shutil.which(manager.name)), None)
+    if manager is None:
+        return
+    prefix = root_prefix() if manager.needs_root else ()
+    if prefix is None:
+        return
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = install_command(manager, missing, prefix=prefix)
+    say(f"installing {', '.join(program.name for program in missing)}: {' '.join(command)}")
+    if manager.refresh:
+        subprocess.run([*prefix, *manager.refresh], env=environment, check=False)
+    subprocess.run(command, env=environment, check=False)
+
+
+def main(names: Sequence[str]) -> int:
+    if unknown := sorted(set(names) - set(PROGRAMS)):
+        print(f"unknown: {', '.join(unknown)}; known: {', '.join(PROGRAMS)}", file=sys.stderr)
+        return 2
+    wanted = [PROGRAMS[name] for name in names] or list(PROGRAMS.values())
+    missing = [program for program in wanted if is_missing(program)]
+    if missing:
+        install(missing)
+    still_missing = [program for program in missing if is_missing(program)]
+    for program in still_missing:
+        print(f"\n{program.remedy()}", file=sys.stderr)
+    return 1 if still_missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""The programs that the tests need beside Python: how to find each, and which package brings it.
+
+One row each. To add a server: a row here, and a recipe in tests/plugins/servers.py. Standard library only.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program of the system. The first of its names that is found is used."""
+
+    name: str
+    executables: tuple[str, ...]
+    packages: Mapping[str, tuple[str, ...]]  # package manager -> packages
+    folders: tuple[str, ...] = field(default=())  # glob patterns of folders that PATH leaves out
+    url_variable: str | None = None  # names an existing server to use instead
+
+    def find(self) -> Path | None:
+        """Where the program is, or None."""
+        beside = [str(path) for pattern in self.folders for path in sorted(Path("/").glob(pattern.lstrip("/")))]
+        # Administrators' folders hold servers, and are missing from many users' PATH.
+        search = os.pathsep.join([os.environ.get("PATH", os.defpath), *beside, "/usr/local/sbin", "/usr/sbin"])
+        found = (shutil.which(executable, path=search) for executable in self.executables)
+        return next((Path(path) for path in found if path), None)
+
+    def url(self) -> str | None:
+        """The address of a server that the environment offers, or None."""
+        return os.environ.get(self.url_variable) or None if self.url_variable else None
+
+    def remedy(self) -> str:
+        """What a reader can do when the program is missing."""
+        ways = [f"{manager}: {' '.join(packages)}" for manager, packages in self.packages.items()]
+        lines = [f"{self.name} is missing. Install it ({'; '.join(ways)})."]
+        if self.url_variable:
+            lines.append(f"Or start one with 'docker compose up -d {self.name}', and set {self.url_variable}")
+            lines.append("to the address that compose.yaml gives for it.")
+        return "\n".join(lines)
+
+
+REDIS = Program(
+    name="redis",
+    executables=("redis-server", "valkey-server"),
+    packages={"apt-get": ("redis-server",), "dnf": ("redis",), "apk": ("redis",), "brew": ("redis",)},
+    url_variable="CHANNELS_TRUNK_REDIS_URL",
+)
+CHROMIUM = Program(
+    name="chromium",
+    executables=("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    packages={"apt-get": ("chromium",), "dnf": ("chromium",), "apk": ("chromium",), "brew": ("chromium",)},
+)
+CHROMEDRIVER = Program(
+    name="chromedriver",
+    executables=("chromedriver",),
+    packages={
+        "apt-get": ("chromium-driver",),
+        "dnf": ("chromedriver",),
+        "apk": ("chromium-chromedriver",),
+        "brew": ("chromedriver",),
+    },
+)
+
+PROGRAMS: Mapping[str, Program] = {program.name: program for program in (REDIS, CHROMIUM, CHROMEDRIVER)}
