@@ -1,0 +1,6 @@
+"""Messages to bytes and back: pure functions of their input, no I/O, no event loop, no threads."""
+
+from .codec import Codec
+from .serializers import BaseMessageSerializer, register_serializer, serializer_formats
+
+__all__ = ["BaseMessageSerializer", "Codec", "register_serializer", "serializer_formats"]

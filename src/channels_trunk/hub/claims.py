@@ -1,0 +1,236 @@
+"""Normal channels: takes messages out of the engine's queues for receivers that wait here, and never more.
+
+What was claimed lies in a mailbox of this node until a receiver takes it. If the last receiver gives up in between, the
+message goes back to the front of its channel, where another process finds it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Container, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from channels_trunk.exceptions import TransportError
+from channels_trunk.router import Mailbox
+from channels_trunk.transports.base import Busy, Claimed, EmbeddedTransport, Transport
+
+from .waiters import Waiter
+
+if TYPE_CHECKING:
+    from .lifecycle import Lifecycle
+
+__all__ = ["Claims"]
+
+_RETRY = 0.001
+_RETRY_LATER = 0.25
+_SEND_BACK_WITHIN = 2.0
+
+logger = logging.getLogger("channels_trunk")
+
+
+class Claims:
+    """Knows which normal channels have receivers at this node."""
+
+    def __init__(self, hub: "Lifecycle", transport: Transport, *, inline: bool) -> None:
+        self._hub = hub
+        self._transport = transport
+        self._inline = transport if inline and isinstance(transport, EmbeddedTransport) else None
+        self._lock = hub.lock
+        self._wanted: set[str] = set()  # guarded by _lock: normal channels that somebody has received from lately
+        self._watched: frozenset[str] = frozenset()  # what the transport watches; the hub's loop writes it
+        self._pending: dict[str, None] = {}  # guarded by _lock: channels to claim from on the hub's loop, in order
+        self._restoring: list[Claimed] = []  # guarded by _lock
+        self._work_task: asyncio.Task[None] | None = None  # touched on the hub's loop alone
+
+    # --- any thread
+
+    def want(self, channel: str) -> None:
+        """A receiver waits at a normal channel of this node: get it a message, now or when one comes."""
+        with self._lock:
+            self._wanted.add(channel)
+        if not self._claim_inline(channel):
+            self._claim_on_io([channel])
+
+    def available(self, channels: Iterable[str]) -> None:
+        """The transport says that these channels may hold messages."""
+        later = [channel for channel in channels if self._demand(channel) and not self._claim_inline(channel)]
+        if later:
+            self._claim_on_io(later)
+
+    def everything(self) -> None:
+        """Look at every watched channel: rings may have been missed."""
+        with self._lock:
+            wanted = list(self._wanted)
+        self.available(wanted)
+
+    def give_back(self, box: Mailbox) -> None:
+        """Return what was claimed for receivers that are gone; with the hub's lock held."""
+        entries = self._hub.router.surplus(box)
+        if not entries:
+            return
+        offset = self._hub.clock.wall() - self._hub.clock.monotonic()
+        self._restoring += [Claimed(box.channel, expires + offset, body) for expires, body in entries]
+        self._hub.on_io(self._work_now)
+
+    def _demand(self, channel: str) -> int:
+        with self._lock:
+            box = self._hub.router.boxes.get(channel)
+            return 0 if box is None else max(0, box.waiting() - box.surplus)
+
+    def _claim_inline(self, channel: str) -> bool:
+        """Claim in this thread if that is possible without waiting; False if the hub's thread has to."""
+        transport = self._inline
+        if transport is None or channel not in self._watched or not self._hub.is_open or self._hub.on_io_thread:
+            return False
+        if self._restoring:
+            # What goes back to the front of a channel is older than what could be claimed now.
+            return False
+        exclusive = self._hub.publisher.exclusive
+        if not exclusive.acquire(blocking=False):
+            return False
+        try:
+            if demand := self._demand(channel):
+                self._deliver(transport.claim_now(channel, demand))
+        except Busy:
+            return False
+        except TransportError as error:
+            self._hub.publish_failed(error)
+            return False
+        finally:
+            exclusive.release()
+        return True
+
+    def _claim_on_io(self, channels: Iterable[str]) -> None:
+        with self._lock:
+            self._pending.update(dict.fromkeys(channels))
+        self._hub.on_io(self._work_now)
+
+    def _deliver(self, claimed: Sequence[Claimed]) -> None:
+        if not claimed:
+            return
+        now, wall = self._hub.clock.monotonic(), self._hub.clock.wall()
+        wakes: list[Waiter] = []
+        with self._lock:
+            router = self._hub.router
+            for message in claimed:
+                box = router.box(message.channel)
+                waiter = router.admit(box, (message.expires_at - wall + now, message.body))
+                if waiter is not None:
+                    wakes.append(waiter)
+            for channel in {message.channel for message in claimed}:
+                self.give_back(router.box(channel))
+        self._hub.wake(wakes)
+
+    # --- the hub's loop
+
+    def _work_now(self) -> None:
+        if self._hub.is_open and (self._work_task is None or self._work_task.done()):
+            self._work_task = self._hub.spawn(self._work())
+
+    def opened(self) -> None:
+        """The transport was opened (again): tell it what to watch, and look at every channel."""
+        self._watched = frozenset()
+        with self._lock:
+            self._pending.update(dict.fromkeys(self._wanted))
+        self._work_now()
+
+    async def _work(self) -> None:
+        delay = 0.0
+        while self._hub.is_open:
+            with self._lock:
+                channels = list(self._pending)
+                self._pending.clear()
+                restoring = list(self._restoring)
+            if not channels and not restoring:
+                # Whoever adds to these calls _work_now() afterwards, which finds this task done: nothing suspends here.
+                break
+            if await self._attempt(channels, restoring):
+                delay = _RETRY
+            else:
+                await asyncio.sleep(delay := min(_RETRY_LATER, delay * 2 or _RETRY))
+
+    async def _attempt(self, channels: list[str], restoring: list[Claimed]) -> bool:
+        """One round; False if something has to be tried again."""
+        try:
+            if restoring:
+                await self._hub.drive(self._transport.restore, restoring)
+                with self._lock:
+                    del self._restoring[: len(restoring)]
+            await self._watch()
+            while channels:
+                await self._hub.drive(self._claim, channels[0])
+                channels.pop(0)
+        except Exception as error:  # noqa: BLE001 - receivers wait for what this task brings
+            with self._lock:
+                self._pending = {**dict.fromkeys(channels), **self._pending}
+            self._note(error)
+            return False
+        return True
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, TransportError):
+            self._hub.publish_failed(error)
+        elif not isinstance(error, Busy):
+            logger.error("channels_trunk: the transport failed in a way it should not", exc_info=error)
+
+    async def pause(self, *, send_back: bool) -> None:
+        """The connection ends: leave it alone, and with `send_back` first return what no receiver will take.
+
+        What receivers were woken for stays where it is: they come to take it.
+        """
+        task = self._work_task
+        if task is not None and not task.done():
+            # Not cancelled at once: what is being claimed would be in nobody's hands.
+            await asyncio.wait({task}, timeout=_SEND_BACK_WITHIN if send_back else 0)
+            task.cancel()
+            await asyncio.wait({task}, timeout=_SEND_BACK_WITHIN)
+        if send_back:
+            try:
+                async with asyncio.timeout(_SEND_BACK_WITHIN):
+                    await self._send_back()
+            except (TransportError, TimeoutError) as error:
+                logger.warning("messages of normal channels wait in this process until it connects again: %s", error)
+
+    async def _send_back(self) -> None:
+        with self._lock:
+            for channel in self._wanted:
+                if (box := self._hub.router.boxes.get(channel)) is not None:
+                    self.give_back(box)
+            restoring = list(self._restoring)
+        while restoring:
+            try:
+                await self._hub.drive(self._transport.restore, restoring)
+            except Busy:
+                await asyncio.sleep(_RETRY)
+            else:
+                with self._lock:
+                    del self._restoring[: len(restoring)]
+                return
+
+    def taken(self) -> Container[str]:
+        """The normal channels whose mailboxes may hold what receivers here were woken for; with the hub's lock held."""
+        return self._wanted
+
+    async def _claim(self, channel: str) -> None:
+        # Claimed and delivered in one: a claim in another thread must not overtake this one in between.
+        if demand := self._demand(channel):
+            self._deliver(await self._transport.claim(channel, demand))
+
+    async def _watch(self) -> None:
+        with self._lock:
+            wanted = frozenset(self._wanted)
+            if wanted == self._watched:
+                return
+            # Before the call: a receiver that comes to a channel that is being given up must not claim in place and
+            # then wait for rings that will not come, but join the queue here.
+            self._watched &= wanted
+        await self._hub.drive(self._transport.watch, wanted)
+        self._watched = wanted
+
+    def sweep(self) -> None:
+        """Stop watching channels that nobody receives from any more; on the hub's loop."""
+        with self._lock:
+            boxes = self._hub.router.boxes
+            gone = {channel for channel in self._wanted if (box := boxes.get(channel)) is None or box.idle}
+            self._wanted -= gone
+        if gone:
+            self._hub.on_io(self._work_now)

@@ -1,0 +1,203 @@
+"""What nodes say to each other besides messages: joins, leaves and flushes, and how much room a mailbox has."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from channels_trunk.codec import Codec
+from channels_trunk.envelope import EVERY_NODE, Control, ControlOp, Envelope, Kind
+from channels_trunk.exceptions import DecodeError, TransportUnavailable
+from channels_trunk.names import channel_owner
+from channels_trunk.router import Effects, Mailbox
+
+from .outbox import Outgoing
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+__all__ = ["ControlDesk"]
+
+# How often to look whether a node that has not answered is still alive. Seconds.
+_LOOK_AGAIN = 0.1
+
+
+class ControlDesk:
+    """Answers other nodes, and asks them."""
+
+    def __init__(self, hub: "Hub", codec: Codec) -> None:
+        self._hub = hub
+        self._codec = codec
+        self._handlers = {
+            ControlOp.JOIN: self._on_join,
+            ControlOp.LEAVE: self._on_leave,
+            ControlOp.FLUSH: self._on_flush,
+            ControlOp.DONE: self._on_done,
+            ControlOp.REPORT: self._on_report,
+            ControlOp.ROOM: self._on_room,
+            ControlOp.DRAINED: self._on_drained,
+        }
+
+    # --- envelopes out
+
+    def packed(self, node: str, control: Control) -> Outgoing:
+        """An envelope for `node` that nobody waits for."""
+        clock, options = self._hub.clock, self._hub.options
+        envelope = Envelope(Kind.CONTROL, node, clock.wall() + options.expiry, self._codec.pack_control(control))
+        return Outgoing(envelope, None, clock.monotonic() + options.send_timeout)
+
+    def outgoing(self, node: str, op: ControlOp, *, number: int = 0, channel: str = "", group: str = "") -> Outgoing:
+        """An envelope for `node` from this node."""
+        return self.packed(node, Control(op, self._hub.node, number, channel, group))
+
+    def tell_if_drained(self, box: Mailbox) -> None:
+        """A mailbox that was said to be full has been read from: tell every node if there is room again."""
+        with self._hub.lock:
+            room = box.room(self._hub.clock.monotonic())
+            if not box.said_full or room * 2 < box.capacity:
+                return
+            box.said_full = False
+        self._hub.publish(
+            [self.packed(EVERY_NODE, Control(ControlOp.DRAINED, self._hub.node, channel=box.channel, room=room))]
+        )
+
+    # --- envelopes in; with the hub's lock held
+
+    def handle(self, envelope: Envelope, effects: Effects) -> None:
+        """Do what another node asks, or take its answer."""
+        try:
+            control = self._codec.unpack_control(envelope.body)
+            self._handlers[ControlOp(control.op)](control, effects)
+        except (DecodeError, ValueError, TypeError):
+            # A node of a later version may say what this one does not know; TypeError: a name that is none.
+            self._hub.counters.skipped += 1
+
+    def _done(self, control: Control, effects: Effects) -> None:
+        effects.controls.append((control.sender, Control(ControlOp.DONE, self._hub.node, control.number)))
+
+    def _on_join(self, control: Control, effects: Effects) -> None:
+        if channel_owner(control.channel) == self._hub.node:
+            self._hub.router.join(control.group, control.channel, self._hub.clock.monotonic())
+        if self._hub.needs_interest:
+            self._hub.on_io(lambda: self._hub.spawn(self._join_heard(control)))
+        else:
+            self._done(control, effects)
+
+    async def _join_heard(self, control: Control) -> None:
+        await self.membership_ready()
+        self._hub.publish([self.packed(control.sender, Control(ControlOp.DONE, self._hub.node, control.number))])
+
+    def _on_leave(self, control: Control, effects: Effects) -> None:
+        self._hub.router.leave(control.group, control.channel)
+        self._done(control, effects)
+
+    def _on_flush(self, control: Control, effects: Effects) -> None:
+        self._flush_here(effects)
+        self._done(control, effects)
+
+    def _flush_here(self, effects: Effects) -> None:
+        self._hub.router.flush()
+        effects.wakes += self._hub.windows.clear()
+
+    def _on_done(self, control: Control, effects: Effects) -> None:
+        effects.wakes += self._hub.requests.done(control.number, control.sender)
+
+    def _on_report(self, control: Control, effects: Effects) -> None:
+        box = self._hub.router.boxes.get(control.channel)
+        room = self._hub.options.capacity_of(control.channel)
+        if box is not None:
+            room = max(0, box.room(self._hub.clock.monotonic()))
+            box.said_full = box.said_full or room == 0
+        answer = Control(ControlOp.ROOM, self._hub.node, control.number, control.channel, room=room)
+        effects.controls.append((control.sender, answer))
+
+    def _on_room(self, control: Control, effects: Effects) -> None:
+        effects.wakes += self._hub.windows.answer(
+            control.channel, control.number, control.room, self._hub.clock.monotonic()
+        )
+
+    def _on_drained(self, control: Control, effects: Effects) -> None:
+        effects.wakes += self._hub.windows.drained(control.channel, control.room)
+
+    # --- requests; coroutines for the hub's loop
+
+    async def membership_ready(self) -> None:
+        """Return when messages to this node's groups reach it; raises TransportUnavailable after send_timeout."""
+        async with self._within_send_timeout("the engine was not reached"):
+            await self._hub.be_heard()
+
+    async def bind(self, group: str, channel: str) -> None:
+        """Make a normal channel a member of a group."""
+        group_expiry = self._hub.options.group_expiry
+        ends = self._hub.clock.wall() + group_expiry if group_expiry else float("inf")
+        async with self._within_send_timeout("the engine did not take the membership"):
+            await self._hub.drive_patiently(self._hub.transport.bind, group, channel, ends)
+
+    async def unbind(self, group: str, channel: str) -> None:
+        """Take a normal channel out of a group."""
+        async with self._within_send_timeout("the engine did not take the membership"):
+            await self._hub.drive_patiently(self._hub.transport.unbind, group, channel)
+
+    async def flush(self) -> None:
+        """Empty the engine, this node, and then every other node."""
+        async with self._within_send_timeout("the engine could not be emptied"):
+            await self._hub.drive_patiently(self._hub.transport.purge)
+        self._flush_now()
+        await self.ask(ControlOp.FLUSH, None)
+        # Once more: what others had sent before they flushed has come in the meantime.
+        self._flush_now()
+
+    def _flush_now(self) -> None:
+        effects = Effects()
+        with self._hub.lock:
+            self._flush_here(effects)
+        self._hub.perform(effects)
+
+    async def ask(self, op: ControlOp, nodes: set[str] | None, *, channel: str = "", group: str = "") -> None:
+        """Ask nodes (None: all that are alive) and return when each has done it, or is gone."""
+        async with self._within_send_timeout("another process did not answer"):
+            alive = await self._hub.drive_patiently(self._hub.transport.peers)
+            asked = alive if nodes is None else alive & nodes
+            if not asked:
+                return
+            waiter = asyncio.get_running_loop().create_future()
+            with self._hub.lock:
+                number = self._hub.requests.open(waiter, asked)
+            try:
+                self._hub.publish(
+                    [self.outgoing(node, op, number=number, channel=channel, group=group) for node in sorted(asked)]
+                )
+                await self._answered(number, waiter)
+            finally:
+                with self._hub.lock:
+                    self._hub.requests.close(number)
+
+    async def _answered(self, number: int, waiter: "asyncio.Future[None]") -> None:
+        while not waiter.done():
+            await asyncio.wait([waiter], timeout=_LOOK_AGAIN)
+            if waiter.done():
+                return
+            alive = await self._hub.drive_patiently(self._hub.transport.peers)
+            with self._hub.lock:
+                if self._hub.requests.still_alive(number, alive):
+                    return
+
+    def _within_send_timeout(self, what: str) -> "_Within":
+        return _Within(self._hub.options.send_timeout, what, self._hub)
+
+
+class _Within:
+    """asyncio.timeout() that raises what a caller of a channel layer can understand."""
+
+    def __init__(self, seconds: float, what: str, hub: "Hub") -> None:
+        self._timeout = asyncio.timeout(seconds)
+        self._what = f"{what} within send_timeout={seconds:g} s"
+        self._hub = hub
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            await self._timeout.__aexit__(*exc)  # type: ignore[arg-type]
+        except TimeoutError as error:
+            detail = self._hub.health().detail
+            raise TransportUnavailable(f"{self._what}{': ' if detail else ''}{detail}") from error

@@ -1,0 +1,194 @@
+"""Who watches the doorbell of an inline transport: the loop in which receivers wait, or else the hub's thread.
+
+The reader should be the receiver: a hop between threads costs 40 us on two cores. So the doorbell is watched by the one
+loop that receives. Where several loops receive, none of them may depend on another that is perhaps busy, and the hub's
+thread watches; likewise when no loop does, or the loop has ended. Two watchers at once do no harm, as a ring is a hint.
+"""
+
+import asyncio
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from channels_trunk.transports.base import EmbeddedTransport
+
+if TYPE_CHECKING:
+    from .lifecycle import Lifecycle
+
+__all__ = ["Doorwatch"]
+
+
+# How long the watching loop may leave something unread before the hub's thread reads it. Seconds.
+_GRACE = 0.02
+# How often the hub's thread looks after a loop that watches: a loop may be alive and not run. Seconds.
+_LOOK_AFTER = 0.5
+
+
+class Doorwatch:
+    """Moves the watch. It also polls, because a ring may be lost."""
+
+    def __init__(self, hub: "Lifecycle", transport: EmbeddedTransport) -> None:
+        self._hub = hub
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._door: int | None = None  # the transport's descriptor; guarded by _lock, as the next three
+        self.watcher: asyncio.AbstractEventLoop | None = None
+        """The loop that watches; None: the hub's."""
+        self._receiving: set[asyncio.AbstractEventLoop] = set()
+        # Each watching loop has a descriptor of its own: the transport may close its one at once, and then the number
+        # would be somebody else's by the time that the loop stops watching it.
+        self._doors: dict[asyncio.AbstractEventLoop, int] = {}
+        self._threads_receive = False
+        self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone
+
+    # --- callers
+
+    def receiver_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A receiver is about to wait in `loop`, the running one."""
+        if loop is self.watcher:
+            return
+        with self._lock:
+            self._receiving = {other for other in self._receiving if not other.is_closed()} | {loop}
+            alone = len(self._receiving) == 1 and not self._threads_receive
+        if alone:
+            self._watch_in(loop)
+        elif self.watcher is not None:
+            self._watch_on_hub()
+
+    def thread_waits(self) -> None:
+        """A receiver is about to block a thread: no loop's own work may hold it up."""
+        if not self._threads_receive:
+            self._threads_receive = True
+            self._watch_on_hub()
+
+    def _watch_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            if self._door is None:
+                return
+            self._forget_closed_loops()
+            door = self._doors.get(loop)
+            if door is None:
+                door = os.dup(self._door)
+            try:
+                loop.add_reader(door, self._ring)
+            except (NotImplementedError, OSError, ValueError):
+                # A loop that cannot watch descriptors (Windows' proactor): the hub's thread can.
+                self._doors.pop(loop, None)
+                os.close(door)
+                return
+            self._doors[loop] = door
+            before, self.watcher = self.watcher, loop
+        if before is not None:
+            self._pause(before)
+        self._hub.on_io(self._unwatch_here)
+        # What came while the watch changed hands may have rung nobody.
+        loop.call_soon(self._ring)
+
+    def _watch_on_hub(self) -> None:
+        with self._lock:
+            before, self.watcher = self.watcher, None
+        if before is not None:
+            self._pause(before)
+        self._hub.on_io(self._watch_here)
+
+    def _forget_closed_loops(self) -> None:
+        for loop in [loop for loop in self._doors if loop.is_closed()]:
+            os.close(self._doors.pop(loop))
+
+    def _pause(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a loop stop watching, for now: it keeps its descriptor."""
+        door = self._doors.get(loop)
+
+        def stop() -> None:
+            # By then it may have the watch again, or its descriptor may be gone.
+            if self.watcher is not loop and self._doors.get(loop) == door and door is not None:
+                loop.remove_reader(door)
+
+        with suppress(RuntimeError):
+            # RuntimeError: the loop is closed, and its selector with it.
+            loop.call_soon_threadsafe(stop)
+
+    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a loop stop watching for good; its descriptor is closed when it has."""
+        door = self._doors.pop(loop, None)
+        if door is None:
+            return
+
+        def stop() -> None:
+            loop.remove_reader(door)
+            os.close(door)
+
+        try:
+            loop.call_soon_threadsafe(stop)
+        except RuntimeError:
+            # The loop is closed, and its selector with it.
+            os.close(door)
+
+    def _ring(self) -> None:
+        self._transport.answer_doorbell()
+        self._hub.reader.pull()
+
+    # --- the hub's loop
+
+    def open(self) -> None:
+        """Begin to watch; the transport has been opened."""
+        with self._lock:
+            self._door = self._transport.doorbell()
+            self.watcher = None
+            self._receiving = set()
+        self._watch_here()
+        self._schedule()
+
+    def close(self) -> None:
+        """Stop watching, before the descriptor is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._unwatch_here()
+        with self._lock:
+            self._door = self.watcher = None
+            self._receiving = set()
+        for loop in list(self._doors):
+            self._leave(loop)
+
+    def _watch_here(self) -> None:
+        with self._lock:
+            door = self._door if self.watcher is None else None
+        if door is not None:
+            asyncio.get_running_loop().add_reader(door, self._ring)
+        if self._timer is not None or door is not None:
+            self._ring()
+
+    def _unwatch_here(self) -> None:
+        with self._lock:
+            door = self._door
+        if door is not None:
+            asyncio.get_running_loop().remove_reader(door)
+
+    def _schedule(self) -> None:
+        interval = self._transport.polling_interval()
+        if interval is not None:
+            if self.watcher is not None:
+                interval = min(interval, _LOOK_AFTER)
+            self._timer = asyncio.get_running_loop().call_later(interval, self._on_poll)
+
+    def _on_poll(self) -> None:
+        self._schedule()
+        watcher = self.watcher
+        if watcher is not None and watcher.is_closed():
+            self._watch_on_hub()
+        elif self._transport.changed() or self._hub.reader.pending:
+            if watcher is None:
+                self._ring()
+            else:
+                with suppress(RuntimeError):
+                    watcher.call_soon_threadsafe(self._ring)
+                asyncio.get_running_loop().call_later(_GRACE, self._take_over, watcher)
+
+    def _take_over(self, watcher: asyncio.AbstractEventLoop) -> None:
+        """A loop that has not come is stopped, or held up by its own work: until it receives again, watch here."""
+        if self.watcher is watcher and self._timer is not None and self._transport.changed():
+            with self._lock:
+                self._receiving.discard(watcher)
+            self._watch_on_hub()

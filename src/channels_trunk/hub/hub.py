@@ -1,0 +1,355 @@
+"""The hub of one node: the way out, the way in, and the callers' side of both, on any loop and any thread."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from channels_trunk.clock import SYSTEM_CLOCK, Clock
+from channels_trunk.codec import Codec
+from channels_trunk.envelope import ControlOp, Envelope, Kind
+from channels_trunk.exceptions import DecodeError, WrongProcess
+from channels_trunk.names import MAX_NAME_LENGTH, channel_owner, check_channel, local_names
+from channels_trunk.router import FULL, Effects, Mailbox, Router, Verdict, Windows
+from channels_trunk.stats import LayerStats
+from channels_trunk.transports.base import NodeContext, Transport
+
+from .claims import Claims
+from .control import ControlDesk
+from .lifecycle import Lifecycle
+from .outbox import Outgoing
+from .publisher import Publisher, Refused
+from .reader import Reader
+from .sink import HubSink
+from .waiters import ThreadWaiter, Waiter
+
+W = TypeVar("W", bound=Waiter)
+
+__all__ = ["Hub", "HubOptions", "MustWait", "Refused"]
+
+# After so many messages taken without a pause, a receiver lets the other tasks of its loop run.
+_FAIR_SHARE = 64
+_STEP_ASIDE_TURNS = 3
+_MAX_HEADS = 100
+
+
+class HubOptions(NamedTuple):
+    """The options that the core itself obeys; durations in seconds."""
+
+    prefix: str
+    expiry: float
+    group_expiry: float
+    send_timeout: float
+    capacity_of: Callable[[str], int]
+    gap_body: bytes | None
+    inline: bool
+
+
+class MustWait(Exception):
+    """The sender is ahead of the channel's owner: try again when `waiter` is settled."""
+
+    def __init__(self, waiter: Any) -> None:
+        self.waiter = waiter
+
+
+class HubCounters:
+    """What became of envelopes, frames and connections."""
+
+    __slots__ = ("batches", "failed", "gaps", "reconnects", "sent", "skipped")
+
+    def __init__(self) -> None:
+        self.sent = self.batches = self.failed = self.skipped = self.gaps = self.reconnects = 0
+
+
+class Hub(Lifecycle):
+    """One node. Every method may be called in any thread, unless its text says otherwise."""
+
+    def __init__(
+        self, *, node: str, transport: Transport, codec: Codec, options: HubOptions, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self.node = node
+        self.options = options
+        self.counters = HubCounters()
+        self.lock = threading.Lock()  # guards the router, the windows, the outbox and the requests
+        self.router = Router(capacity_of=options.capacity_of, group_expiry=options.group_expiry)
+        self.windows = Windows(expiry=options.expiry)
+        inline = options.inline and transport.capabilities.inline
+        self.publisher = Publisher(self, transport, inline=inline)
+        self.reader = Reader(self, transport)
+        self.claims = Claims(self, transport, inline=inline)
+        self.desk = ControlDesk(self, codec)
+        self.control = self.desk.handle
+        self._local_names = local_names()
+        self._heads: set[str] = set()  # what stands before the "!" in names that new_channel() made
+        self._unpack = codec.unpack
+        self._left_behind: deque[tuple[Mailbox, Waiter, bool]] = deque()  # receivers that the collector found
+        context = NodeContext(node, options.prefix, codec, HubSink(self), clock, options.capacity_of)
+        super().__init__(transport, context, watch_inline=inline)
+
+    def new_channel(self, prefix: str) -> str:
+        """A name that this node owns; no I/O."""
+        head = f"{prefix}.{self.node}"
+        name = f"{head}!{next(self._local_names)}"
+        if head not in self._heads:
+            check_channel(name)
+            if len(self._heads) < _MAX_HEADS:
+                self._heads.add(head)
+        return name
+
+    def _is_own(self, channel: str) -> bool:
+        """Whether the channel is one of this node; raises TypeError if it cannot be a channel's name."""
+        # Names that new_channel() made need no regular expression; that is what connecting sockets spend most time on.
+        if channel.__class__ is str:
+            head, _, local = channel.partition("!")
+            if head in self._heads and local.isalnum() and local.isascii() and len(channel) < MAX_NAME_LENGTH:
+                return True
+        return channel_owner(channel) == self.node
+
+    def join(self, new_waiter: Callable[[], W]) -> W | None:
+        """Return what to wait for until others can reach this node, or None if they can."""
+        return None if self.has_joined else self.run(self.desk.membership_ready(), new_waiter())
+
+    # --- sending
+
+    def send(self, channel: str, body: bytes, new_waiter: Callable[[], W]) -> W | None:
+        """Send; return what to wait for until the transport has the message, or None if it is delivered already.
+
+        Raises Refused if the channel is full, MustWait if its owner has to be heard first.
+        """
+        now = self.clock.monotonic()
+        expiry = self.options.expiry
+        if self._is_own(channel):
+            with self.lock:
+                woken = self.router.send(self.router.box(channel), (now + expiry, body), now)
+            if woken is FULL:
+                raise Refused
+            if woken is not None:
+                self.wake((woken,))
+            return None
+        kind, question = Kind.QUEUE, 0
+        owner = channel_owner(channel)
+        if owner is not None:
+            kind, question = Kind.MAILBOX, self._spend(channel, owner, now, new_waiter)
+        waiter = new_waiter()
+        deadline = now + self.options.send_timeout
+        outgoing = [Outgoing(Envelope(kind, channel, self.clock.wall() + expiry, body), waiter, deadline)]
+        if question:
+            outgoing.append(self.desk.outgoing(owner or "", ControlOp.REPORT, number=question, channel=channel))
+        self.publish(outgoing)
+        return waiter
+
+    def _spend(self, channel: str, owner: str, now: float, new_waiter: Callable[[], Waiter]) -> int:
+        """Spend from the window of another node's channel; return the number of the question to ask, or 0."""
+        capacity = self.options.capacity_of(channel)
+        waiter: Waiter | None = None
+        with self.lock:
+            verdict = self.windows.spend(channel, capacity, now)
+            question = self.windows.question(channel)
+            if verdict in (Verdict.WAIT, Verdict.ASK_AND_WAIT):
+                waiter = new_waiter()
+                self.windows.wait(channel, waiter)
+        if verdict is Verdict.GO:
+            return 0
+        if verdict is Verdict.GO_AND_ASK:
+            return question
+        if verdict in (Verdict.ASK_AND_WAIT, Verdict.ASK_AND_FULL):
+            self.publish([self.desk.outgoing(owner, ControlOp.REPORT, number=question, channel=channel)])
+        if waiter is not None:
+            raise MustWait(waiter)
+        raise Refused
+
+    def group_send(self, group: str, body: bytes, new_waiter: Callable[[], W]) -> W:
+        """Deliver to the members at this node, and send one envelope for all others; return what to wait for."""
+        now = self.clock.monotonic()
+        expiry = self.options.expiry
+        if group in self.router.groups:
+            effects = Effects()
+            with self.lock:
+                self.router.send_group(group, (now + expiry, body), now, effects)
+            self.perform(effects)
+        waiter = new_waiter()
+        envelope = Envelope(Kind.GROUP, group, self.clock.wall() + expiry, body)
+        self.publish([Outgoing(envelope, waiter, now + self.options.send_timeout)])
+        return waiter
+
+    async def step_aside(self) -> None:
+        """Let receivers run that were woken and whose mailboxes fill; call it when `router.pressed`."""
+        for _ in range(_STEP_ASIDE_TURNS):
+            await asyncio.sleep(0)
+            if not self.router.pressed:
+                return
+        with self.lock:
+            self.router.stop_stepping_aside()
+
+    # --- receiving
+
+    # In one piece, because each socket waits in here: a coroutine within would take 0.4 KB more of memory for each.
+    async def receive(self, channel: str, _layer: object) -> dict[str, Any]:  # noqa: C901
+        """Take the oldest message of a channel, waiting for one if need be; cancelled, it loses nothing.
+
+        Holds the layer for as long as it waits: a layer that nobody holds any more stops its hub.
+        """
+        normal = self._must_be_claimed(channel)
+        loop = asyncio.get_running_loop()
+        box = self.router.boxes.get(channel)
+        if box is not None and box.streak >= _FAIR_SHARE:
+            # Before anything was taken, and before a waiter was parked: cancelled in here, nothing is lost.
+            box.streak = 0
+            await asyncio.sleep(0)
+        woken = False
+        while True:
+            with self.lock:
+                box = self.router.box(channel)
+                if woken:
+                    self.router.arrived(box)
+                body = self.router.take(box, self.clock.monotonic())
+                if body is None:
+                    future = loop.create_future()
+                    box.add_waiter(future)
+            if body is not None:
+                if (message := self._taken(box, body)) is not None:
+                    return message
+                woken = False
+                continue
+            try:
+                if normal or self.is_idle or (doorwatch := self.doorwatch) is None or doorwatch.watcher is not loop:
+                    self._await_arrival(channel, loop, normal=normal)
+                if not future.done():
+                    box.streak = 0
+                await future
+            except GeneratorExit:
+                # Thrown by the collector, as the loop was closed under the task: in whatever thread, and perhaps while
+                # that thread holds the hub's lock.
+                self._left_behind.append((box, future, normal))
+                self.on_io(self._bury)
+                raise
+            except BaseException:
+                self._give_up(box, future, normal=normal)
+                raise
+            woken = True
+
+    def _bury(self) -> None:
+        while self._left_behind:
+            box, future, normal = self._left_behind.popleft()
+            self._give_up(box, future, normal=normal)
+
+    def receive_blocking(self, channel: str, timeout: float | None) -> dict[str, Any]:
+        """As receive(), for a thread without an event loop; raises TimeoutError after `timeout` seconds."""
+        normal = self._must_be_claimed(channel)
+        end = None if timeout is None else self.clock.monotonic() + timeout
+        woken = False
+        while True:
+            with self.lock:
+                box = self.router.box(channel)
+                if woken:
+                    self.router.arrived(box)
+                body = self.router.take(box, self.clock.monotonic())
+                if body is None:
+                    waiter = ThreadWaiter()
+                    box.add_waiter(waiter)
+            if body is not None:
+                if (message := self._taken(box, body)) is not None:
+                    return message
+                woken = False
+                continue
+            try:
+                self._await_arrival(channel, None, normal=normal)
+                if not waiter.wait(None if end is None else end - self.clock.monotonic()):
+                    raise TimeoutError(f"no message on {channel!r} within {timeout} s")
+            except BaseException:
+                self._give_up(box, waiter, normal=normal)
+                raise
+            woken = True
+
+    def _taken(self, box: Mailbox, body: bytes) -> dict[str, Any] | None:
+        """The message that was taken from `box`; None if it is malformed, and so skipped."""
+        if box.said_full:
+            self.desk.tell_if_drained(box)
+        try:
+            return self._unpack(body)
+        except Exception as error:  # noqa: BLE001 - a serializer of the user's may raise anything
+            # Its text is not shown, as it may quote the message.
+            self.context.sink.skipped(DecodeError(f"a message cannot be unpacked ({type(error).__name__})"))
+            return None
+
+    def _must_be_claimed(self, channel: str) -> bool:
+        if self._is_own(channel):
+            return False
+        owner = channel_owner(channel)
+        if owner is None:
+            return True
+        raise WrongProcess(
+            f"channel {channel!r} belongs to another process (node {owner}): only the layer object whose new_channel() "
+            f"made it can receive from it. After a fork, call new_channel() in the child."
+        )
+
+    def _await_arrival(self, channel: str, loop: asyncio.AbstractEventLoop | None, *, normal: bool) -> None:
+        if self.is_idle:
+            self.start()
+        if (doorwatch := self.doorwatch) is not None:
+            if loop is None:
+                doorwatch.thread_waits()
+            else:
+                doorwatch.receiver_waits(loop)
+        if normal:
+            self.claims.want(channel)
+
+    def _give_up(self, box: Mailbox, waiter: Waiter, *, normal: bool) -> None:
+        effects = Effects()
+        with self.lock:
+            self.router.abandon(box, waiter, effects)
+            if normal:
+                self.claims.give_back(box)
+        self.wake(effects.wakes)
+
+    # --- groups
+
+    def group_add(self, group: str, channel: str, new_waiter: Callable[[], W]) -> W | None:
+        """Add a channel to a group; return what to wait for until it holds, or None if it does already."""
+        if self._is_own(channel):
+            with self.lock:
+                self.router.join(group, channel, self.clock.monotonic())
+            if self.needs_interest:
+                return self.run(self.desk.membership_ready(), new_waiter())
+            return None if self.has_joined else self.join(new_waiter)
+        owner = channel_owner(channel)
+        if owner is None:
+            return self.run(self.desk.bind(group, channel), new_waiter())
+        return self.run(self.desk.ask(ControlOp.JOIN, {owner}, channel=channel, group=group), new_waiter())
+
+    def group_discard(self, group: str, channel: str, new_waiter: Callable[[], W]) -> W | None:
+        """Take a channel out of a group; return what to wait for until it holds, or None if it does already."""
+        if self._is_own(channel):
+            with self.lock:
+                self.router.leave(group, channel)
+            return None
+        owner = channel_owner(channel)
+        if owner is None:
+            return self.run(self.desk.unbind(group, channel), new_waiter())
+        return self.run(self.desk.ask(ControlOp.LEAVE, {owner}, channel=channel, group=group), new_waiter())
+
+    def flush(self, waiter: W) -> W:
+        """Empty everything everywhere; return what to wait for until that is done."""
+        return self.run(self.desk.flush(), waiter)
+
+    def stats(self, dropped_resilience: int) -> LayerStats:
+        """A snapshot."""
+        with self.lock:
+            return LayerStats(
+                node=self.node,
+                delivered_total=self.router.counters.delivered,
+                sent_total=self.counters.sent,
+                batches_total=self.counters.batches,
+                failed_total=self.counters.failed,
+                dropped_overflow_total=self.router.counters.dropped_overflow,
+                dropped_expired_total=self.router.counters.dropped_expired,
+                dropped_resilience_total=dropped_resilience,
+                skipped_frames_total=self.counters.skipped,
+                gaps_total=self.counters.gaps,
+                reconnects_total=self.counters.reconnects,
+                channels_current=len(self.router.boxes),
+                groups_current=len(self.router.groups),
+                memberships_current=self.router.groups.memberships(),
+                outbox_current=len(self.publisher),
+            )

@@ -1,0 +1,74 @@
+"""The hub's one background thread with its one event loop."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["IOThread"]
+
+T = TypeVar("T")
+
+# How long tasks that were cancelled may take to end. Seconds.
+_END_WITHIN = 2.0
+
+
+class IOThread:
+    """Starts at once; a daemon, so that a process that forgets to close its layer still ends."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop alone, as the next
+        self._ending: asyncio.Task[None] | None = None
+        self.ended_by: BaseException | None = None
+        """What to tell those whose tasks are cancelled at the end, if that is more than that it is the end."""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is this thread."""
+        return threading.current_thread() is self._thread
+
+    def call(self, function: Callable[..., object], *args: Any) -> bool:
+        """Have the loop call `function`; False if it has ended."""
+        try:
+            self.loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            return False
+        return True
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Start a task; only from the thread itself. It is kept alive until it is done."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def stop(self) -> None:
+        """Cancel every task and end the thread; returns at once."""
+        self.call(self._stop_here)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end of the thread, unless this is it; `timeout` in seconds."""
+        if not self.is_here:
+            self._thread.join(timeout)
+
+    def _stop_here(self) -> None:
+        self._ending = self.loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            # Their finally blocks may need several turns.
+            await asyncio.wait(tasks, timeout=_END_WITHIN)
+        self.loop.stop()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()

@@ -1,0 +1,462 @@
+"""The life of a hub: when its thread and its transport come and go."""
+
+import asyncio
+import atexit
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from channels_trunk.envelope import Envelope
+from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
+from channels_trunk.health import Health, State
+from channels_trunk.router import Effects, Router, Windows
+from channels_trunk.transports.base import Busy, NodeContext, Transport
+
+from .io_thread import IOThread
+from .outbox import Outgoing
+from .quiet_log import QuietLog
+from .requests import Requests
+from .supervisor import Supervisor
+from .waiters import ThreadWaiter, Waiter, another, settle
+
+if TYPE_CHECKING:
+    from .claims import Claims
+    from .control import ControlDesk
+    from .doorwatch import Doorwatch
+    from .hub import HubCounters, HubOptions
+    from .publisher import Publisher
+    from .reader import Reader
+
+__all__ = ["Lifecycle"]
+
+T = TypeVar("T")
+W = TypeVar("W", bound=Waiter)
+
+_BUSY_RETRY = 0.001
+_JOIN_TIMEOUT = 5.0
+_HOLD_TIMEOUT = 1.0
+
+_alive: "weakref.WeakSet[Lifecycle]" = weakref.WeakSet()
+# The hubs of the parent process, in a child: never freed, because freeing them would close what the parent uses.
+_graveyard: list["Lifecycle"] = []
+
+
+class Lifecycle:
+    """The hub's thread and the state of its transport."""
+
+    control: Callable[[Envelope, Effects], None]
+    claims: "Claims"
+    counters: "HubCounters"
+    desk: "ControlDesk"
+    lock: threading.Lock
+    options: "HubOptions"
+    publisher: "Publisher"
+    reader: "Reader"
+    router: Router
+    windows: Windows
+
+    def __init__(self, transport: Transport, context: NodeContext, *, watch_inline: bool) -> None:
+        self.transport = transport
+        self.context = context
+        self.clock = context.clock
+        self.log = QuietLog(context.clock.monotonic)
+        self.requests = Requests()  # guarded by lock
+        self.is_open = False  # whether the transport is open now
+        self.has_joined = False  # whether the node has a place in the engine, which it keeps while the engine is away
+        self.is_idle = True  # whether start() has to be called before anything can go through the transport
+        self.needs_interest = transport.capabilities.needs_interest
+        self.doorwatch: Doorwatch | None = None
+        self._watch_inline = watch_inline
+        # Reentrant: the collector may drop a layer, and so stop its hub, while this thread is in here.
+        self._life = threading.RLock()  # guards the five below
+        self._io: IOThread | None = None
+        self._supervisor: Supervisor | None = None
+        self._held = False  # between hold() and release()
+        self._ended: list[Waiter] = []  # who waits for the thread to end
+        self._health = Health(state=State.CLOSED, since_seconds=0.0)
+        self._state_since = context.clock.monotonic()
+        self._refusal: ChannelLayerError | None = None  # touched on the hub's loop alone, as all below
+        self._opening: set[asyncio.Future[None]] = set()
+        self._cut: asyncio.Future[None] | None = None  # done when the present connection is lost
+        self._interest: frozenset[str] | None = None  # what the present connection was told
+        self._interest_lock: asyncio.Lock | None = None  # one for each connection
+
+    # --- start and stop, any thread
+
+    def start(self) -> None:
+        """Start the thread, and have it open the transport; returns at once."""
+        with self._life:
+            if not self.is_idle:
+                return
+            self._io = IOThread(f"channels-trunk-{self.context.node}")
+            self.is_idle = False
+            self._set_state(State.OPENING, "")
+            self._io.call(self._begin)
+            _alive.add(self)
+
+    def _begin(self) -> None:
+        self._supervisor = Supervisor(self, self.transport, watch_inline=self._watch_inline)
+        self.doorwatch = self._supervisor.inline_doorwatch
+        self.spawn(self._supervisor.run())
+
+    def stop(self, waiter: W | None = None) -> W | None:
+        """Send what is pending, close the transport and end the thread; return what to wait for, or None if idle."""
+        with self._life:
+            if self.is_idle or self._io is None:
+                return None
+            if waiter is not None:
+                self._ended.append(waiter)
+            io = self._io
+        io.call(self._stop_here)
+        return waiter
+
+    async def close(self) -> None:
+        """Stop, wait for that, and drop messages and memberships; receivers go on waiting."""
+        waiter = asyncio.get_running_loop().create_future()
+        if self.stop(waiter) is not None:
+            await waiter
+        self._drop_everything()
+
+    def _drop_everything(self) -> None:
+        with self.lock:
+            # What was taken out of the engine for a receiver here is nowhere else.
+            self.router.flush(spare=self.claims.taken())
+            waiters = self.windows.clear()
+        settle(waiters)
+
+    def clean(self, waiter: W) -> W:
+        """Remove what has expired from the engine; return what to wait for."""
+        return self.run(self.drive_patiently(self.transport.trim), waiter)
+
+    def _stop_here(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+    def close_blocking(self, timeout: float = _JOIN_TIMEOUT) -> None:
+        """Stop, and wait until the thread has ended (unless this is it)."""
+        io = self._io
+        waiter = ThreadWaiter()
+        if self.stop(waiter) is None or io is None or io.is_here:
+            return
+        waiter.wait(timeout)
+        io.join(timeout)
+        self._drop_everything()
+
+    def hold(self) -> None:
+        """Before a fork: nobody is in the transport while the process is copied."""
+        self._held = self.publisher.exclusive.acquire(timeout=_HOLD_TIMEOUT)
+        self.transport.hold()
+
+    def release(self) -> None:
+        """After a fork, in the parent."""
+        self.transport.release()
+        if self._held:
+            self.publisher.exclusive.release()
+
+    def abandon(self) -> None:
+        """In the child after a fork: keep off everything that belongs to the parent."""
+        _alive.discard(self)
+        _graveyard.append(self)
+        self.transport.abandon()
+
+    # --- sending, and what follows from deliveries, any thread
+
+    def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Have the transport take these, in this order."""
+        if self.is_idle:
+            self.start()
+        self.publisher.add(outgoing)
+        if self.is_idle:
+            # The thread ended in between. Either it has seen these, or this sees that it has ended.
+            self.start()
+
+    def wake(self, receivers: Sequence[Waiter]) -> None:
+        """Wake receivers; where one is in a loop that was closed under it, wake the next in its place."""
+        while not settle(receivers):
+            with self.lock:
+                receivers = self.router.next_in_line()
+            if not receivers:
+                return
+
+    def perform(self, effects: Effects) -> None:
+        """Carry out what the router decided; without the hub's lock."""
+        if effects.wakes:
+            self.wake(effects.wakes)
+        # What other nodes are told never opens the engine: envelopes may come in until the moment it is closed.
+        if effects.controls and not self.is_idle:
+            self.publisher.add([self.desk.packed(node, control) for node, control in effects.controls])
+        if effects.overflowed is not None:
+            self.log.warning("full", "channel %s is full: a message to a group was dropped", effects.overflowed)
+
+    # --- the hub's thread
+
+    @property
+    def on_io_thread(self) -> bool:
+        """Whether the caller is the hub's thread."""
+        io = self._io
+        return io is not None and io.is_here
+
+    def on_io(self, function: Callable[..., object], *args: Any) -> None:
+        """Call `function` on the hub's loop, soon; not at all if the thread has ended."""
+        io = self._io
+        if io is not None:
+            io.call(function, *args)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None] | None":
+        """Start a task on the hub's loop, from that loop alone; None if that loop's time is over."""
+        io = self._io
+        if io is None or not io.is_here:
+            # A callback of a thread that has been closed, and perhaps replaced.
+            coroutine.close()
+            return None
+        task = io.spawn(coroutine)
+        task.add_done_callback(self._note_failure)
+        return task
+
+    def _note_failure(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.warning("task", "work in the background failed: %r", error)
+
+    def run(self, coroutine: Coroutine[Any, Any, None], waiter: W) -> W:
+        """Run `coroutine` on the hub's loop and settle `waiter` when it is done."""
+        # Under the lock, so that the thread cannot be told to end in between: then nobody would settle the waiter.
+        with self._life:
+            if self.is_idle:
+                self.start()
+            if self._io is not None:
+                self._io.call(self._spawn_for, self._io, coroutine, waiter)
+        return waiter
+
+    def _spawn_for(self, io: IOThread, coroutine: Coroutine[Any, Any, None], waiter: Waiter) -> None:
+        # By a callback and not in the task: one that is cancelled before its first step runs nothing of itself.
+        io.spawn(coroutine).add_done_callback(lambda task: _pass_on(task, waiter, io.ended_by))
+
+    async def drive(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await a method of the transport; an inline one is entered by one thread at a time."""
+        if not self.transport.capabilities.inline:
+            return await method(*args)
+        with self.publisher.exclusive:
+            # Never suspends: methods of an inline transport do not wait, so the lock is not held across a wait.
+            return await method(*args)
+
+    async def drive_patiently(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """As drive(), but wait until the transport is open, and try again while it is busy and when it was lost.
+
+        For what may be done twice. Cancel it to give up.
+        """
+        return await self._patiently(partial(self.drive, method, *args))
+
+    async def _patiently(self, attempt: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        while True:
+            await self.until_open()
+            connection = self._cut
+            try:
+                return await self._while_connected(attempt())
+            except Busy:
+                await asyncio.sleep(_BUSY_RETRY)
+            except TransportUnavailable:
+                if self.is_open and connection is self._cut:
+                    raise
+
+    async def _while_connected(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await a call of the transport; the loss of the connection ends it, even if it hangs."""
+        if self.transport.capabilities.inline or self._cut is None:
+            return await call
+        task = asyncio.create_task(call)
+        try:
+            await asyncio.wait((task, self._cut), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            task.cancel()
+        raise TransportUnavailable("the connection was lost")
+
+    async def until_open(self) -> None:
+        """Return when the transport is open; raises the error that a person must mend."""
+        while not self.is_open:
+            opening = asyncio.get_running_loop().create_future()
+            self._opening.add(opening)
+            try:
+                await opening
+            finally:
+                self._opening.discard(opening)
+
+    async def be_heard(self) -> None:
+        """Return when others can reach this node and the groups that have members here."""
+        if self.needs_interest:
+            await self._patiently(self.tell_interest)
+        else:
+            await self.until_open()
+
+    async def tell_interest(self) -> None:
+        """Have the transport hear the groups that have members here; returns when it does."""
+        lock = self._interest_lock
+        if lock is None:
+            raise TransportUnavailable("the connection was lost")
+        async with lock:
+            with self.lock:
+                groups = frozenset(self.router.groups.names())
+            if groups == self._interest:
+                return
+            await self.drive(self.transport.interest, groups)
+            if lock is self._interest_lock:
+                self._interest = groups
+
+    # --- what the supervisor reports; the hub's loop
+
+    async def before_opened(self) -> None:
+        """The transport is open, and nobody knows yet: have it hear what this node must hear."""
+        self._cut = asyncio.get_running_loop().create_future()
+        # Whoever waits for an answer of the connection before must not hold up this one.
+        self._interest_lock = asyncio.Lock()
+        self._interest = None
+        if self.needs_interest:
+            await self.tell_interest()
+
+    def opened(self, *, again: bool) -> None:
+        """Let everything go that has waited for this."""
+        if again:
+            self.counters.reconnects += 1
+        self.has_joined = True
+        self.set_state(State.OK, "")
+        settle(list(self._opening))
+
+    def cut(self) -> None:
+        """The connection is lost: end what waits for it."""
+        if self._cut is not None and not self._cut.done():
+            self._cut.set_result(None)
+
+    def away(self, error: Exception) -> None:
+        """The engine was not reached; there will be more attempts."""
+        self.set_state(State.AWAY, str(error))
+        self.log.warning("away", "the engine is away: %s", error)
+
+    def refused(self, error: ChannelLayerError) -> None:
+        """A person must mend something; whoever waits is told."""
+        self.set_state(State.FAILED, str(error))
+        self._refusal = error
+        settle(list(self._opening), lambda: another(error))
+        self.publisher.fail_all(lambda: another(error))
+
+    def ended(self) -> None:
+        """The supervisor has come to its end: free the thread, so that the next call begins anew."""
+        refusal, self._refusal = self._refusal, None
+        error = refusal or TransportUnavailable("the layer was closed meanwhile; what was asked of it is not done")
+        self.publisher.fail_all(lambda: another(error))
+        settle(list(self._opening), lambda: another(error))
+        self.cut()
+        with self._life:
+            io, self._io = self._io, None
+            self.is_idle = True
+            self.has_joined = False
+            self.doorwatch = self._supervisor = None
+            if self._health.state is not State.FAILED:
+                self._set_state(State.CLOSED, "")
+            ended, self._ended = self._ended, []
+        _alive.discard(self)
+        if refusal is not None:
+            self._tell_receivers(refusal)
+        if self.publisher.drop_unasked():
+            # Somebody sent at the very end; see publish().
+            self.start()
+        if io is not None:
+            io.ended_by = refusal
+            io.stop()
+        settle(ended)
+
+    def _tell_receivers(self, error: ChannelLayerError) -> None:
+        # After is_idle was set: a receiver that is not seen here parks itself afterwards, and then starts the hub.
+        with self.lock:
+            waiting = [waiter for box in self.router.boxes.values() for waiter in box.all_waiters()]
+        settle(waiting, lambda: another(error))
+
+    def sweep(self) -> None:
+        """Forget what is over: expired messages, ended memberships, mailboxes and windows nobody uses."""
+        now = self.context.clock.monotonic()
+        with self.lock:
+            self.router.sweep(now)
+            waiters = self.windows.prune(now)
+            full = [box for box in self.router.boxes.values() if box.said_full]
+        settle(waiters)
+        for box in full:
+            self.desk.tell_if_drained(box)
+        self.claims.sweep()
+        self.publisher.nudge()
+        if self.needs_interest:
+            # Groups whose members have gone; a failure is the supervisor's to notice.
+            self.spawn(self.be_heard())
+
+    # --- health
+
+    def set_state(self, state: State, detail: str) -> None:
+        """Note how the transport is."""
+        with self._life:
+            self._set_state(state, detail)
+
+    def note_loss(self, error: BaseException) -> bool:
+        """The transport says that the engine is away; False if that is of no concern any more."""
+        with self._life:
+            if self.is_idle:
+                return False
+            self._set_state(State.AWAY, str(error))
+            return True
+
+    def set_closing(self, *, lost: bool) -> None:
+        """Nothing goes through the transport any more."""
+        if not lost:
+            self.set_state(State.CLOSED, "")
+        elif self.is_open:
+            self.set_state(State.AWAY, "the connection was lost")
+
+    def _set_state(self, state: State, detail: str) -> None:
+        self.is_open = state is State.OK
+        if state is not self._health.state:
+            self._state_since = self.context.clock.monotonic()
+        self._health = Health(state=state, since_seconds=0.0, detail=detail)
+
+    def health(self) -> Health:
+        """A snapshot."""
+        with self._life:
+            since = self.context.clock.monotonic() - self._state_since
+            return Health(state=self._health.state, since_seconds=since, detail=self._health.detail)
+
+    def why_unavailable(self) -> str:
+        """What to tell a sender whose time is over."""
+        detail = self.health().detail or "the engine is busy"
+        return f"the message was not taken within send_timeout={self.options.send_timeout:g} s: {detail}"
+
+    def lose_here(self) -> None:
+        """On the hub's loop: have the supervisor open the transport again."""
+        if self._supervisor is not None:
+            self._supervisor.lose()
+
+    def maintain_here(self) -> None:
+        """On the hub's loop: have the supervisor look after the transport before its time."""
+        if self._supervisor is not None:
+            self._supervisor.maintain_soon()
+
+    def publish_failed(self, error: TransportError) -> None:
+        """The transport failed at something; whoever asked for it is told elsewhere."""
+        self.log.warning("failed", "the engine failed: %s", error)
+
+
+def _pass_on(task: "asyncio.Task[None]", waiter: Waiter, ended_by: BaseException | None) -> None:
+    """Settle a waiter with the outcome of a task."""
+    error: BaseException | None
+    if task.cancelled():
+        error = another(ended_by or TransportUnavailable("the layer was closed meanwhile"))
+    else:
+        error = task.exception()
+    settle([waiter], None if error is None else lambda: error)
+
+
+def _close_all() -> None:
+    for hub in list(_alive):
+        hub.stop()
+    for hub in list(_alive):
+        hub.close_blocking(2.0)
+
+
+atexit.register(_close_all)

@@ -1,0 +1,65 @@
+"""Natural batches: what piles up while one batch is under way is the next. Nothing waits to make a batch bigger."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from channels_trunk.envelope import Envelope
+
+from .waiters import Waiter
+
+__all__ = ["Outbox", "Outgoing"]
+
+_MAX_COUNT = 500
+_MAX_BYTES = 1 << 20
+
+
+class Outgoing(NamedTuple):
+    """An envelope that waits to be published, and who waits for that."""
+
+    envelope: Envelope
+    waiter: Waiter | None
+    deadline: float  # monotonic seconds: after it the sender gets an error and the envelope is not sent
+
+
+class Outbox:
+    """A FIFO. Every method is called with the hub's lock held."""
+
+    def __init__(self) -> None:
+        self._entries: deque[Outgoing] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, outgoing: Outgoing) -> None:
+        """Append one."""
+        self._entries.append(outgoing)
+
+    def take(self) -> list[Outgoing]:
+        """Remove and return the next batch: at least one entry if there is any, else a bounded number and size."""
+        batch: list[Outgoing] = []
+        size = 0
+        entries = self._entries
+        while entries and len(batch) < _MAX_COUNT and size < _MAX_BYTES:
+            outgoing = entries.popleft()
+            size += len(outgoing.envelope.body)
+            batch.append(outgoing)
+        return batch
+
+    def put_back(self, batch: Sequence[Outgoing]) -> None:
+        """Put a batch that was not sent back to the front."""
+        self._entries.extendleft(reversed(batch))
+
+    def expire(self, now: float) -> list[Outgoing]:
+        """Remove and return the entries that are past their deadline."""
+        late: list[Outgoing] = []
+        # Deadlines grow from front to back, as every entry has the same time.
+        while self._entries and self._entries[0].deadline <= now:
+            late.append(self._entries.popleft())
+        return late
+
+    def clear(self) -> list[Outgoing]:
+        """Remove and return everything."""
+        entries = list(self._entries)
+        self._entries.clear()
+        return entries

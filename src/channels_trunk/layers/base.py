@@ -1,0 +1,295 @@
+"""The public face of every layer: checks, packs, and hands over to the hub."""
+
+import asyncio
+import os
+import random
+import threading
+import weakref
+from collections.abc import Coroutine
+from typing import Any, ClassVar
+
+from asgiref.sync import markcoroutinefunction
+from channels.exceptions import ChannelFull, MessageTooLarge
+from channels.layers import BaseChannelLayer
+
+from channels_trunk.codec import Codec
+from channels_trunk.codec.encryption import make_cipher
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.health import Health
+from channels_trunk.hub import Hub, HubOptions, MustWait, Refused
+from channels_trunk.names import check_channel, check_group, new_node_id
+from channels_trunk.options import CORE_OPTIONS, Option, ResilienceOptions, make_capacity_of, read_options
+from channels_trunk.router import ANSWER_WITHIN
+from channels_trunk.stats import LayerStats
+from channels_trunk.transports.base import Transport
+
+from .sync import SyncChannelLayer
+
+__all__ = ["TrunkChannelLayer", "new_future"]
+
+_layers: "weakref.WeakSet[TrunkChannelLayer]" = weakref.WeakSet()
+
+
+class TrunkChannelLayer(BaseChannelLayer):
+    """What all layers of channels-trunk share; see the specification, "Channel Layer Specification", of Channels.
+
+    One object may be used from many event loops at once, from threads without a loop, and after a fork. Making it does
+    no I/O: the first call opens the engine, in a thread of its own. Dropping it frees the thread and its sockets.
+
+    Delivery: in order from one sender to one channel, at most once. A message that send() took arrives, unless its
+    receiver's process dies, nobody takes it within `expiry` seconds, or the engine loses its data (which is counted).
+    """
+
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
+    options: ClassVar[tuple[Option, ...]] = CORE_OPTIONS
+
+    def __init__(self, **config: Any) -> None:
+        self._where = _where(config)
+        values = read_options(config, self.options, self._where)
+        super().__init__(expiry=values["expiry"], capacity=values["capacity"])
+        self.channel_capacity = list(values["channel_capacity"])
+        self.group_expiry: float = values["group_expiry"]
+        self.prefix: str = values["prefix"]
+        self._values = values
+        self._max_message_size: int = values["max_message_size"]
+        self._capacity_of = make_capacity_of(self.capacity, self.channel_capacity, enforce=values["enforce_capacity"])
+        self._codec = Codec(
+            serializer_format=values["serializer_format"], cipher=make_cipher(values["symmetric_encryption_keys"])
+        )
+        self._resilience = _Resilience(values["resilience"]) if values["resilience"] else None
+        self._making = threading.Lock()
+        self._made: Hub | None = None  # guarded by _making
+        _layers.add(self)
+
+    @property
+    def _hub(self) -> Hub:
+        return self._made or self._make_hub()
+
+    def _make_hub(self) -> Hub:
+        # At the first use: until then a test run may change which database the settings name.
+        with self._making:
+            if self._made is None:
+                self._made = self._new_hub()
+            return self._made
+
+    def _make_transport(self, values: dict[str, Any]) -> Transport:
+        raise NotImplementedError
+
+    def _new_hub(self) -> Hub:
+        values = self._values
+        gap_event = values["gap_event"]
+        options = HubOptions(
+            prefix=self.prefix,
+            expiry=self.expiry,
+            group_expiry=self.group_expiry,
+            send_timeout=values["send_timeout"],
+            capacity_of=self._capacity_of,
+            gap_body=None if gap_event is None else self._codec.pack({"type": gap_event}),
+            inline=values["inline"],
+        )
+        hub = Hub(node=new_node_id(), transport=self._make_transport(values), codec=self._codec, options=options)
+        # The hub does not know the layer, so that a layer nobody holds any more is freed, and its hub stopped.
+        self._finalizer = weakref.finalize(self, hub.stop)
+        self._finalizer.atexit = False
+        return hub
+
+    def _renew_after_fork(self) -> None:
+        self._making = threading.Lock()
+        hub, self._made = self._made, None
+        if hub is not None:
+            self._finalizer.detach()
+            hub.abandon()
+
+    # --- the channel layer API
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Send a message to a channel; it is with the channel's process, or safely stored, when this returns.
+
+        Raises TypeError for a bad name or a value that cannot be packed, MessageTooLarge beyond `max_message_size`,
+        ChannelFull if the channel holds `capacity` messages, and TransportUnavailable if the engine could not take it
+        within `send_timeout` seconds (it is not sent later). Cancelled, the message may or may not be sent.
+        """
+        body = self._pack(message)
+        if self._resilience is not None and await self._resilience.strikes(self._hub):
+            check_channel(channel)
+            return
+        hub = self._hub
+        if hub.router.pressed:
+            await hub.step_aside()
+        while True:
+            try:
+                waiter = hub.send(channel, body, new_future)
+                if waiter is not None:
+                    await waiter
+            except Refused:
+                raise ChannelFull(channel) from None
+            except MustWait as ahead:
+                await asyncio.wait([ahead.waiter], timeout=ANSWER_WITHIN)
+            else:
+                return
+
+    # Not async itself: each socket waits in here, and a coroutine around the hub's would take 0.5 KB more.
+    @markcoroutinefunction
+    def receive(self, channel: str) -> Coroutine[Any, Any, dict[str, Any]]:
+        """Take the oldest message of a channel, waiting for one if need be.
+
+        A channel made by new_channel() can be received from in its own process alone (WrongProcess elsewhere); a normal
+        channel anywhere, and each of its messages goes to one receiver. Cancelling it loses no message. It does not
+        raise because the engine is away: it waits.
+        """
+        return self._hub.receive(channel, self)
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """Return the name of a new channel that only this process receives from.
+
+        The first call waits until the engine knows this process, so that whoever is told the name can send to it.
+        """
+        name = self._hub.new_channel(prefix)
+        waiter = self._hub.join(new_future)
+        if waiter is not None:
+            await waiter
+        return name
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Add a channel to a group, or renew its membership of `group_expiry` seconds; it holds when this returns.
+
+        A channel of another process is added by that process; one whose process is gone is not added, without an error.
+        """
+        check_group(group)
+        waiter = self._hub.group_add(group, channel, new_future)
+        if waiter is not None:
+            await waiter
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group, if it is in it; it holds when this returns."""
+        check_group(group)
+        waiter = self._hub.group_discard(group, channel, new_future)
+        if waiter is not None:
+            await waiter
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Send a message to every member of a group, in every process; never raises ChannelFull.
+
+        A member that is full goes without the message (counted). Raises as send() otherwise; if it raises
+        TransportUnavailable, members in this process have the message already.
+        """
+        check_group(group)
+        body = self._pack(message)
+        if self._resilience is not None and await self._resilience.strikes(self._hub):
+            return
+        hub = self._hub
+        if hub.router.pressed:
+            await hub.step_aside()
+        waiter = hub.group_send(group, body, new_future)
+        if waiter is not None:
+            await waiter
+
+    async def flush(self) -> None:
+        """Drop all messages and groups in every process with this prefix; done when this returns."""
+        await self._hub.flush(new_future())
+
+    async def close(self) -> None:
+        """Send what is pending, then free the thread, sockets and connections, and drop messages and groups here.
+
+        The layer can be used again: the next call opens it. Receivers that wait go on waiting.
+        """
+        await self._hub.close()
+
+    # --- beyond the specification
+
+    @property
+    def sync(self) -> SyncChannelLayer:
+        """The same API as plain blocking calls, for threads without an event loop."""
+        return SyncChannelLayer(self)
+
+    def stats(self) -> LayerStats:
+        """A snapshot of the numbers of this layer object in this process."""
+        return self._hub.stats(self._resilience.dropped if self._resilience else 0)
+
+    def health(self) -> Health:
+        """A snapshot of how the engine is doing."""
+        return self._hub.health()
+
+    def get_capacity(self, channel: str) -> int:
+        """The capacity of a channel, by `channel_capacity` or `capacity`."""
+        return self._capacity_of(channel)
+
+    # --- for the layer and its sync side
+
+    def _pack(self, message: dict[str, Any]) -> bytes:
+        if not isinstance(message, dict):
+            raise TypeError(f"message must be a dict, not {type(message).__name__}")
+        body = self._codec.pack(message)
+        if len(body) > self._max_message_size:
+            raise MessageTooLarge(
+                f"the packed message has {len(body)} bytes; max_message_size is {self._max_message_size}"
+            )
+        return body
+
+
+class _Resilience:
+    """The specification's resilience mode: be a bad network, so that developers see what their code makes of it."""
+
+    def __init__(self, options: ResilienceOptions) -> None:
+        self._options = options
+        self._random = random.Random()
+        self.dropped = 0
+
+    def decide(self, hub: Hub) -> tuple[bool, float]:
+        """Whether to drop the message, and how long to hold it; it may disconnect the transport, too."""
+        if self._random.random() < self._options.disconnect:
+            hub.context.sink.lost(TransportUnavailable("disconnected on purpose, by the option resilience"))
+        drop = self._random.random() < self._options.drop
+        self.dropped += drop
+        return drop, self._random.uniform(0, self._options.delay)
+
+    async def strikes(self, hub: Hub) -> bool:
+        """Hold the sender, and say whether to drop the message."""
+        drop, delay = self.decide(hub)
+        if delay:
+            await asyncio.sleep(delay)
+        return drop
+
+
+def new_future() -> "asyncio.Future[None]":
+    """A waiter for the running loop."""
+    return asyncio.get_running_loop().create_future()
+
+
+def _where(config: dict[str, Any]) -> str:
+    """The path of `config` in the settings, as far as it can be told."""
+    from django.conf import settings
+
+    if settings.configured:
+        layers = getattr(settings, "CHANNEL_LAYERS", {})
+        for alias, entry in layers.items() if isinstance(layers, dict) else ():
+            if isinstance(entry, dict) and entry.get("CONFIG", {}) == config:
+                return f"CHANNEL_LAYERS[{alias!r}]['CONFIG']"
+    return "CONFIG"
+
+
+_held: list[Hub] = []  # between the two sides of a fork
+
+
+def _hold_all_before_fork() -> None:
+    _held[:] = [hub for layer in list(_layers) if (hub := layer.__dict__.get("_made")) is not None]
+    for hub in _held:
+        hub.hold()
+
+
+def _release_all_in_parent() -> None:
+    for hub in _held:
+        hub.release()
+    _held.clear()
+
+
+def _renew_all_in_child() -> None:
+    _held.clear()
+    for layer in list(_layers):
+        layer._renew_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hold_all_before_fork, after_in_parent=_release_all_in_parent, after_in_child=_renew_all_in_child
+    )

@@ -1,0 +1,21 @@
+"""The layer inside one process."""
+
+from typing import Any
+
+from channels_trunk.transports.base import Transport
+from channels_trunk.transports.memory import MemoryTransport
+
+from .base import TrunkChannelLayer
+
+__all__ = ["MemoryChannelLayer"]
+
+
+class MemoryChannelLayer(TrunkChannelLayer):
+    """A channel layer inside one process: for tests, and for what never needs a second process.
+
+    Layers of one process with the same `prefix` are one layer. It may be used from many event loops and threads at
+    once. Messages do not reach other processes, and after a fork the child begins with an empty layer.
+    """
+
+    def _make_transport(self, values: dict[str, Any]) -> Transport:
+        return MemoryTransport(values["prefix"])

@@ -1,0 +1,148 @@
+"""The layer on a SQLite file."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+
+from channels_trunk.exceptions import OptionsError
+from channels_trunk.options import CORE_OPTIONS, Option, anything, boolean, optional, seconds, text
+from channels_trunk.transports.base import Transport
+from channels_trunk.transports.memory import MemoryTransport
+from channels_trunk.transports.sqlite import SQLiteSettings, SQLiteTransport
+
+from .base import TrunkChannelLayer, new_future
+
+__all__ = ["SQLiteChannelLayer"]
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"must be the path of a file, not {value!r}")
+    path = os.fsdecode(value)
+    if "\0" in path:
+        raise ValueError(f"must be the path of a file, not {value!r}")
+    if _in_memory(path):
+        raise ValueError(f"must be the path of a file, not {value!r}; inside one process use MemoryChannelLayer")
+    return os.path.abspath(path)
+
+
+class SQLiteChannelLayer(TrunkChannelLayer):
+    """A channel layer for all processes of one machine, on a SQLite file; nothing else to install or to run.
+
+    `path` names the file; or `database` a Django database that is SQLite, whose file is then used; with neither, the
+    layer has a file of its own beside the default database's. The tables are made when they are needed. In a test run
+    whose database is in memory, the layer is in memory, too.
+    """
+
+    options: ClassVar[tuple[Option, ...]] = (
+        *CORE_OPTIONS,
+        Option("database", None, optional(text)),
+        Option("path", None, optional(_path)),
+        Option("auto_trim", True, boolean),
+        Option("polling_interval", 0.1, seconds()),
+        Option("pool_size", None, anything, inert="there is no pool: a process has three connections"),
+        Option("polling_idle_timeout", None, anything, inert="processes wake each other; polling is a safety net"),
+    )
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        database, path = self._values["database"], self._values["path"]
+        if database is not None and path is not None:
+            raise OptionsError(f"{self._where}: give 'database' or 'path', not both")
+        if path is None:
+            _require_sqlite(database, self._where)
+
+    def _make_transport(self, values: dict[str, Any]) -> Transport:
+        if self.is_in_memory():
+            # Other processes cannot see such a database, nor can they see this.
+            name = database_name(values["database"] or DEFAULT_DB_ALIAS)
+            return MemoryTransport(f"{name} {values['prefix']}")
+        return SQLiteTransport(lambda: find_settings(values))
+
+    def find_settings(self) -> SQLiteSettings:
+        """What the options and Django's settings say about the file, now; no I/O."""
+        return find_settings(self._values)
+
+    def is_in_memory(self) -> bool:
+        """Whether the layer is in memory, because the database is."""
+        return self._values["path"] is None and _in_memory(database_name(self._values["database"] or DEFAULT_DB_ALIAS))
+
+    async def clean_expired(self) -> None:
+        """Remove what has expired, as channels-lite's method of this name does; for use with `auto_trim` off."""
+        await self._hub.clean(new_future())
+
+
+def find_settings(values: Mapping[str, Any]) -> SQLiteSettings:
+    """What the layer's options and Django's say about the file, now."""
+    common = {"auto_trim": values["auto_trim"], "polling_interval": values["polling_interval"]}
+    if values["path"] is not None:
+        return SQLiteSettings(values["path"], own_file=True, **common)
+    alias = values["database"]
+    if alias is None:
+        path = own_file_beside(database_name(DEFAULT_DB_ALIAS))
+        return SQLiteSettings(path, own_file=True, remove_when_last=_is_test_run(), **common)
+    options = connections[alias].settings_dict["OPTIONS"]
+    mode = str(options.get("transaction_mode") or "IMMEDIATE").upper()
+    return SQLiteSettings(
+        os.path.abspath(database_name(alias)),
+        own_file=False,
+        init_command=options.get("init_command") or "",
+        timeout=float(options.get("timeout", 5.0)),
+        # A deferred transaction that begins to write may find that it has read what is stale, and fail.
+        transaction_mode="EXCLUSIVE" if mode == "EXCLUSIVE" else "IMMEDIATE",
+        **common,
+    )
+
+
+def own_file_beside(database: str) -> str:
+    """db.sqlite3 has db.channels.sqlite3 beside it."""
+    stem, extension = os.path.splitext(os.path.abspath(database))
+    return f"{stem}.channels{extension or '.sqlite3'}"
+
+
+def database_name(alias: str) -> str:
+    """The file of a Django database; in a test run the test database's, never the real one's.
+
+    Where ChannelsLiveServerTestCase starts its server in a new process, only the default database is set to its test
+    name there; the test names of others have to be worked out.
+    """
+    settings = connections[alias].settings_dict
+    name: str = os.fspath(settings["NAME"])
+    test_name = settings["TEST"].get("NAME")
+    if alias == DEFAULT_DB_ALIAS or not test_name or not _is_test_run():
+        return name
+    # Parallel runs add a number to the test name: then Django has set this one, too.
+    test_file: str = os.fspath(test_name)
+    return name if name.startswith(os.path.splitext(test_file)[0]) else test_file
+
+
+def _is_test_run() -> bool:
+    settings = connections[DEFAULT_DB_ALIAS].settings_dict
+    name, test_name = os.fspath(settings["NAME"] or ""), settings["TEST"].get("NAME")
+    if test_name:
+        return name.startswith(os.path.splitext(os.fspath(test_name))[0])
+    return os.path.basename(name).startswith(TEST_DATABASE_PREFIX)
+
+
+def _in_memory(name: str) -> bool:
+    return ":memory:" in name or "mode=memory" in name
+
+
+def _require_sqlite(alias: str | None, where: str) -> None:
+    known = sorted(connections.settings)
+    if alias is not None and alias not in known:
+        raise OptionsError(f"{where}['database']: {alias!r} is not in DATABASES; known: {', '.join(known)}")
+    connection = connections[alias or DEFAULT_DB_ALIAS]
+    if connection.vendor == "sqlite":
+        if not connection.settings_dict["NAME"]:
+            raise OptionsError(
+                f"{where}: the database {alias or DEFAULT_DB_ALIAS!r} has no NAME; give 'path', the file to use"
+            )
+        return
+    engine = connection.settings_dict["ENGINE"]
+    if alias is None:
+        raise OptionsError(f"{where}: the default database is not SQLite but {engine}; give 'path', the file to use")
+    raise OptionsError(f"{where}['database']: {alias!r} is not SQLite but {engine}; name another, or give 'path'")

@@ -1,0 +1,104 @@
+"""`layer.sync`: the channel layer API as plain blocking calls."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from channels.exceptions import ChannelFull
+
+from channels_trunk.hub import MustWait, Refused
+from channels_trunk.hub.waiters import ThreadWaiter
+from channels_trunk.names import check_channel, check_group
+from channels_trunk.router import ANSWER_WITHIN
+
+if TYPE_CHECKING:
+    from .base import TrunkChannelLayer
+
+__all__ = ["SyncChannelLayer"]
+
+
+class SyncChannelLayer:
+    """For views, Celery tasks, signal handlers and scripts: no event loop is made and no connection opened per call.
+
+    Every method does what the layer's method of the same name does, and raises what that raises. They may be called in
+    any thread. In a thread that runs an event loop they hold it up: there, await the layer's own methods; receive(),
+    flush() and close() refuse to be called there, as they wait for what that loop may have to do.
+    """
+
+    __slots__ = ("_layer",)
+
+    def __init__(self, layer: "TrunkChannelLayer") -> None:
+        self._layer = layer
+
+    def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Send a message to a channel."""
+        body = self._layer._pack(message)
+        if self._is_struck():
+            check_channel(channel)
+            return
+        while True:
+            try:
+                waiter = self._layer._hub.send(channel, body, ThreadWaiter)
+                _wait(waiter)
+            except Refused:
+                raise ChannelFull(channel) from None
+            except MustWait as ahead:
+                _wait(ahead.waiter, ANSWER_WITHIN)
+            else:
+                return
+
+    def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Send a message to every member of a group."""
+        check_group(group)
+        body = self._layer._pack(message)
+        if not self._is_struck():
+            _wait(self._layer._hub.group_send(group, body, ThreadWaiter))
+
+    def receive(self, channel: str, timeout: float | None = None) -> dict[str, Any]:
+        """Take the oldest message of a channel; raises TimeoutError if none came within `timeout` seconds."""
+        _refuse_in_loop("receive")
+        return self._layer._hub.receive_blocking(channel, timeout)
+
+    def new_channel(self, prefix: str = "specific") -> str:
+        """Return the name of a new channel that only this process receives from."""
+        name = self._layer._hub.new_channel(prefix)
+        _wait(self._layer._hub.join(ThreadWaiter))
+        return name
+
+    def group_add(self, group: str, channel: str) -> None:
+        """Add a channel to a group."""
+        check_group(group)
+        _wait(self._layer._hub.group_add(group, channel, ThreadWaiter))
+
+    def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group."""
+        check_group(group)
+        _wait(self._layer._hub.group_discard(group, channel, ThreadWaiter))
+
+    def flush(self) -> None:
+        """Drop all messages and groups in every process."""
+        _refuse_in_loop("flush")
+        _wait(self._layer._hub.flush(ThreadWaiter()))
+
+    def close(self) -> None:
+        """Send what is pending and free everything."""
+        _refuse_in_loop("close")
+        self._layer._hub.close_blocking()
+
+    def _is_struck(self) -> bool:
+        resilience = self._layer._resilience
+        if resilience is None:
+            return False
+        drop, delay = resilience.decide(self._layer._hub)
+        time.sleep(delay)
+        return drop
+
+
+def _wait(waiter: Any, timeout: float | None = None) -> None:
+    if waiter is not None:
+        waiter.wait(timeout)
+
+
+def _refuse_in_loop(name: str) -> None:
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(f"layer.sync.{name}() would hold up the event loop of this thread: await layer.{name}()")

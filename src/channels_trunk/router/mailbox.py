@@ -1,0 +1,128 @@
+"""The bounded, expiring, in-memory FIFO of one channel, with the receivers that wait for it.
+
+Signal, then take: a receiver that waits is woken when a message has come, but the message stays here until the
+receiver's own task takes it. A receiver cancelled in between loses nothing; it only hands its signal on.
+"""
+
+from collections import deque
+
+from .effects import Waiter
+
+__all__ = ["Entry", "Mailbox"]
+
+Entry = tuple[float, bytes]
+"""(expires at, in monotonic seconds; packed body); one entry is shared by all members of a group."""
+
+
+class Mailbox:
+    """One channel. Every field is guarded by the hub's lock.
+
+    Memory counts here, as a server has one for each socket: no deque until a message comes (an empty one takes 600
+    bytes), and the first waiter, which is nearly always the only one, has a slot of its own.
+    """
+
+    __slots__ = (
+        "capacity",
+        "channel",
+        "groups",
+        "late",
+        "messages",
+        "said_full",
+        "signalled",
+        "streak",
+        "waiter",
+        "waiters",
+    )
+
+    def __init__(self, channel: str, capacity: int) -> None:
+        self.channel = channel
+        self.capacity = capacity
+        self.messages: deque[Entry] | None = None
+        self.waiter: Waiter | None = None
+        self.waiters: dict[Waiter, None] | None = None  # those behind the first, in order of coming
+        self.groups: set[str] | str | None = None  # a single group, as most have, without a set's 216 bytes
+        self.signalled = 0  # receivers that were woken and have not come to take yet
+        self.late = False  # a woken receiver has had its turns and did not come: nobody steps aside for it any more
+        self.streak = 0  # messages taken since a receiver last waited
+        self.said_full = False  # another node knows that this mailbox is full and waits to hear that it has drained
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is lost by forgetting this mailbox."""
+        return not (self.messages or self.waiter is not None or self.signalled or self.groups)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether it fills while a receiver has been woken and only needs its turn."""
+        return self.signalled > 0 and self.messages is not None and len(self.messages) * 2 >= self.capacity
+
+    @property
+    def surplus(self) -> int:
+        """How many messages no woken receiver will come for."""
+        return max(0, len(self.messages or ()) - self.signalled)
+
+    def room(self, now: float) -> int:
+        """How many more messages it takes; expired ones do not count."""
+        messages = self.messages
+        if not messages:
+            return self.capacity
+        if len(messages) >= self.capacity:
+            return self.capacity - sum(1 for expires, _ in messages if expires > now)
+        return self.capacity - len(messages)
+
+    def next_waiter(self) -> Waiter | None:
+        """Pop the receiver that has waited longest; it counts as signalled until it takes or gives up."""
+        waiter = self.waiter
+        if waiter is not None:
+            self.signalled += 1
+            self._shift()
+        return waiter
+
+    def _shift(self) -> None:
+        self.waiter = None
+        if self.waiters:
+            self.waiter = next(iter(self.waiters))
+            del self.waiters[self.waiter]
+            if not self.waiters:
+                self.waiters = None
+
+    def add_waiter(self, waiter: Waiter) -> None:
+        """Park a receiver behind those that wait already."""
+
+        if self.waiter is None:
+            self.waiter = waiter
+            if not self.messages:
+                self.messages = None
+        elif self.waiters is None:
+            self.waiters = {waiter: None}
+        else:
+            self.waiters[waiter] = None
+
+    def remove_waiter(self, waiter: Waiter) -> bool:
+        """Forget a receiver; False if it had been signalled already."""
+        if self.waiter is waiter:
+            self._shift()
+            return True
+        if self.waiters is not None and waiter in self.waiters:
+            del self.waiters[waiter]
+            return True
+        return False
+
+    def all_waiters(self) -> list[Waiter]:
+        """The receivers that are parked; they stay parked."""
+        return [] if self.waiter is None else [self.waiter, *(self.waiters or ())]
+
+    def waiting(self) -> int:
+        """How many receivers are parked."""
+        return (self.waiter is not None) + len(self.waiters or ())
+
+    def drop_expired(self, now: float) -> int:
+        """Remove every expired message; return how many there were."""
+        messages = self.messages
+        if not messages:
+            return 0
+        before = len(messages)
+        if all(expires > now for expires, _ in messages):
+            return 0
+        self.messages = deque(entry for entry in messages if entry[0] > now) or None
+        return before - len(self.messages or ())

@@ -1,0 +1,250 @@
+"""The router of one node: takes what arrives and what is sent, and decides into which mailboxes it goes."""
+
+from collections import deque
+from collections.abc import Callable, Container
+
+from channels_trunk.envelope import Envelope, Kind
+
+from .effects import Effects, Waiter
+from .groups import GroupIndex
+from .mailbox import Entry, Mailbox
+
+__all__ = ["Counters", "Router"]
+
+# send() is refused at the capacity, by each sending node's own window. Nodes that fill a mailbox at the same moment
+# may each have used up a window of their own; what they were allowed to send is kept, up to this many capacities.
+_SLACK = 64
+# How many envelopes are delivered before other tasks of the loop have their turn: about half a millisecond.
+_AT_ONCE = 256
+
+
+FULL = object()
+"""What send() returns for a channel that holds as many messages as it may."""
+
+
+class Counters:
+    """What became of messages at this node, since the node began."""
+
+    __slots__ = ("delivered", "dropped_expired", "dropped_overflow")
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.dropped_expired = 0
+        self.dropped_overflow = 0
+
+
+class Router:
+    """Pure state, guarded by the hub's lock; `now` is monotonic seconds everywhere."""
+
+    def __init__(self, *, capacity_of: Callable[[str], int], group_expiry: float) -> None:
+        self.counters = Counters()
+        self.boxes: dict[str, Mailbox] = {}
+        self.groups = GroupIndex()
+        self.pressed: set[Mailbox] = set()  # mailboxes that fill while a woken receiver waits for its turn
+        self._capacity_of = capacity_of
+        self._group_expiry = group_expiry
+
+    def box(self, channel: str) -> Mailbox:
+        """The mailbox of `channel`, made if need be."""
+        box = self.boxes.get(channel)
+        if box is None:
+            box = self.boxes[channel] = Mailbox(channel, self._capacity_of(channel))
+        return box
+
+    # --- messages in
+
+    def send(self, box: Mailbox, entry: Entry, now: float) -> Waiter | None:
+        """Deliver a message of this node to a channel of this node; return the receiver to wake, or FULL."""
+        messages = box.messages
+        if messages and (messages[0][0] <= now or len(messages) >= box.capacity):
+            self._drop_expired(box, now)
+            if len(box.messages or ()) >= box.capacity:
+                return FULL
+        return self.admit(box, entry)
+
+    def send_group(self, group: str, entry: Entry, now: float, effects: Effects) -> None:
+        """Deliver a message to every member of `group` at this node; a member that is full goes without."""
+        members = self.groups.members(group)
+        if members is None:
+            return
+        stale: list[Mailbox] | None = None
+        wakes = effects.wakes
+        for box, ends in members.items():
+            messages = box.messages
+            if ends <= now or (messages and messages[0][0] <= now):
+                stale = [*(stale or ()), box]
+            elif messages and len(messages) >= box.capacity:
+                self._overflow(box, effects)
+            elif (waiter := self.admit(box, entry)) is not None:
+                wakes.append(waiter)
+        for box in stale or ():
+            # An unread message that has expired means that nobody reads this channel any more.
+            if not self._drop_expired(box, now):
+                self.groups.discard(group, box)
+
+    def arrive(
+        self,
+        backlog: deque[Envelope],
+        *,
+        now: float,
+        wall: float,
+        effects: Effects,
+        control: Callable[[Envelope, Effects], None],
+    ) -> None:
+        """Deliver what came from other nodes, in order, and remove it from `backlog`; a bounded number.
+
+        Stops early when a mailbox fills whose receiver was woken and only needs its turn on its loop: the caller goes
+        on with the rest after that turn, so that a burst is not dropped in front of a receiver that keeps up.
+        """
+        offset = now - wall
+        for _ in range(min(len(backlog), _AT_ONCE)):
+            envelope = backlog.popleft()
+            if envelope.kind == Kind.CONTROL:
+                control(envelope, effects)
+            elif envelope.expires_at <= wall:
+                self.counters.dropped_expired += 1
+            elif envelope.kind == Kind.GROUP:
+                self.send_group(envelope.target, (envelope.expires_at + offset, envelope.body), now, effects)
+            else:
+                self._arrive_at(self.box(envelope.target), (envelope.expires_at + offset, envelope.body), now, effects)
+            if self.pressed:
+                return
+
+    def _arrive_at(self, box: Mailbox, entry: Entry, now: float, effects: Effects) -> None:
+        messages = box.messages
+        if messages and (messages[0][0] <= now or len(messages) >= box.capacity * _SLACK):
+            self._drop_expired(box, now)
+            if len(box.messages or ()) >= box.capacity * _SLACK:
+                self._overflow(box, effects)
+                return
+        waiter = self.admit(box, entry)
+        if waiter is not None:
+            effects.wakes.append(waiter)
+
+    def admit(self, box: Mailbox, entry: Entry) -> Waiter | None:
+        """Append a message, whatever the capacity; return the receiver to wake, the one that has waited longest."""
+        messages = box.messages
+        if messages is None:
+            messages = box.messages = deque()
+        messages.append(entry)
+        self.counters.delivered += 1
+        waiter = None if box.waiter is None else box.next_waiter()
+        if box.signalled and not box.late and len(messages) * 2 >= box.capacity:
+            self.pressed.add(box)
+        return waiter
+
+    def _overflow(self, box: Mailbox, effects: Effects) -> None:
+        self.counters.dropped_overflow += 1
+        effects.overflowed = box.channel
+
+    # --- messages out
+
+    def take(self, box: Mailbox, now: float) -> bytes | None:
+        """Remove and return the oldest message that has not expired, or None."""
+        messages = box.messages
+        if not messages:
+            return None
+        if messages[0][0] <= now:
+            self._drop_expired(box, now)
+            messages = box.messages
+            if not messages:
+                return None
+        _, body = messages.popleft()
+        box.streak += 1
+        if self.pressed and not box.pressed:
+            self.pressed.discard(box)
+        return body
+
+    def arrived(self, box: Mailbox) -> None:
+        """A woken receiver has come; call it before take()."""
+        box.signalled -= 1
+        box.late = False
+        if self.pressed and not box.pressed:
+            self.pressed.discard(box)
+
+    def stop_stepping_aside(self) -> None:
+        """The woken receivers of pressed mailboxes do not come: go on without them."""
+        for box in self.pressed:
+            box.late = True
+        self.pressed.clear()
+
+    def abandon(self, box: Mailbox, waiter: Waiter, effects: Effects) -> None:
+        """A receiver gives up (it was cancelled, or timed out): nothing is lost, and its signal goes to the next."""
+        if not box.remove_waiter(waiter):
+            box.signalled -= 1
+            if box.surplus and (following := box.next_waiter()) is not None:
+                effects.wakes.append(following)
+        if not box.pressed:
+            self.pressed.discard(box)
+        if box.idle:
+            self._forget(box)
+
+    def next_in_line(self) -> list[Waiter]:
+        """One more receiver of each mailbox that holds messages and has receivers parked."""
+        boxes = [box for box in self.boxes.values() if box.messages and box.waiter is not None]
+        return [waiter for box in boxes if (waiter := box.next_waiter()) is not None]
+
+    def surplus(self, box: Mailbox) -> list[Entry]:
+        """Remove and return, oldest first, the messages of a claimed channel for which no receiver is left."""
+        messages = box.messages
+        count = 0 if box.waiter is not None else box.surplus
+        if messages is None or not count:
+            return []
+        taken = [messages.pop() for _ in range(count)]
+        return taken[::-1]
+
+    # --- groups
+
+    def join(self, group: str, channel: str, now: float) -> bool:
+        """Add a channel of this node to a group, or renew it; True if the group is new at this node."""
+        ends = now + self._group_expiry if self._group_expiry else float("inf")
+        return self.groups.add(group, self.box(channel), ends)
+
+    def leave(self, group: str, channel: str) -> bool:
+        """Take a channel of this node out of a group; True if the group has no member left at this node."""
+        box = self.boxes.get(channel)
+        if box is None:
+            return False
+        gone = self.groups.discard(group, box)
+        if box.idle:
+            self._forget(box)
+        return gone
+
+    def tell_members(self, entry: Entry, now: float, effects: Effects) -> None:
+        """Put a message into each mailbox that has group memberships (the gap event)."""
+        for box in list(self.boxes.values()):
+            if box.groups and (waiter := self.send(box, entry, now)) not in (None, FULL):
+                effects.wakes.append(waiter)
+
+    # --- housekeeping
+
+    def sweep(self, now: float) -> None:
+        """Drop what has expired and forget mailboxes that hold nothing and that nobody waits at."""
+        self.groups.drop_ended(now)
+        for box in list(self.boxes.values()):
+            if box.messages:
+                self._drop_expired(box, now)
+            if box.idle:
+                self._forget(box)
+
+    def flush(self, *, spare: Container[str] = ()) -> None:
+        """Drop all memberships, and all messages but those of channels in `spare`; receivers go on waiting."""
+        self.groups.clear()
+        self.pressed.clear()
+        for box in list(self.boxes.values()):
+            if box.channel not in spare:
+                box.messages = None
+            if box.idle:
+                self._forget(box)
+
+    def _drop_expired(self, box: Mailbox, now: float) -> int:
+        """Drop the expired messages of a mailbox; if there were any, the channel leaves its groups."""
+        dropped = box.drop_expired(now)
+        if dropped:
+            self.counters.dropped_expired += dropped
+            self.groups.discard_everywhere(box)
+        return dropped
+
+    def _forget(self, box: Mailbox) -> None:
+        if not box.said_full:
+            self.boxes.pop(box.channel, None)

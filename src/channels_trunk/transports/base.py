@@ -1,0 +1,239 @@
+"""The contract between the hub and a transport. To add an engine, read this file, then `memory.py`.
+
+A transport moves envelopes and keeps normal channels; it knows nothing of consumers, capacities of mailboxes or loops.
+What the hub promises to it:
+
+- `open` comes first, and again after `sink.lost(...)` or `close`; the async methods run on the hub's own loop, one
+  `publish` at a time, in the order in which envelopes were sent.
+- nothing is published, claimed or watched while the transport is not open: it waits in the hub.
+- `close` follows an `open` that failed, too, and comes before each further `open`.
+- a call that hangs is cancelled when the connection is lost, the layer is closed, or its time is over (`send_timeout`
+  for `publish`). What a cancelled `claim` took and did not return must go back or stay with the engine.
+
+What a transport promises:
+
+- envelopes published by one node reach each other node in that order, at most once; a node's own come back to nobody.
+- driver errors become `TransportUnavailable` (the batch was not stored, or nobody can know), `Busy` (it certainly was
+  not, try again) or, from `open` alone, another `ChannelLayerError` that only a person can mend.
+- what it holds and lost is told by `sink.gap(...)`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from channels_trunk.clock import Clock
+from channels_trunk.codec import Codec
+from channels_trunk.envelope import Envelope
+
+__all__ = [
+    "LAST_PAGE",
+    "Busy",
+    "Capabilities",
+    "Claimed",
+    "EmbeddedTransport",
+    "NodeContext",
+    "Page",
+    "Sink",
+    "Transport",
+]
+
+
+class Busy(Exception):
+    """Another process holds the engine's lock: nothing was done, try again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the hub must know of a transport; data, so that nobody asks for a transport's class."""
+
+    crosses_processes: bool
+    inline: bool = False
+    """Callers' own threads may drive it: it is an EmbeddedTransport, and no method of it ever waits for a lock."""
+    needs_interest: bool = False
+    """Only groups named by `interest` are heard; otherwise a node hears every group."""
+
+
+class Claimed(NamedTuple):
+    """A message taken out of a normal channel; `expires_at` is wall-clock seconds."""
+
+    channel: str
+    expires_at: float
+    body: bytes
+
+
+class Page(NamedTuple):
+    """What one read found."""
+
+    envelopes: Sequence[Envelope]
+    more: bool
+    """Whether another read may find more at once."""
+
+
+LAST_PAGE = Page((), more=False)
+
+
+class Sink(Protocol):
+    """What a transport tells its hub. Every method may be called in any thread and returns at once."""
+
+    def received(self, envelopes: Sequence[Envelope]) -> None:
+        """Envelopes for this node have come, in order."""
+        ...
+
+    def available(self, channels: Sequence[str]) -> None:
+        """Normal channels that are watched may hold messages; a hint."""
+        ...
+
+    def gap(self, reason: str) -> None:
+        """Messages for this node may have been lost."""
+        ...
+
+    def lost(self, error: BaseException) -> None:
+        """The engine is away; the hub will call `open` again."""
+        ...
+
+    def skipped(self, error: Exception) -> None:
+        """A frame could not be decoded and was skipped."""
+        ...
+
+    def dropped(self, channel: str) -> None:
+        """A normal channel in a group was full and went without a message."""
+        ...
+
+    def maintain_soon(self) -> None:
+        """There is work for `maintain` before its time."""
+        ...
+
+
+class NodeContext(NamedTuple):
+    """What a transport is told about the node it serves."""
+
+    node: str
+    prefix: str
+    codec: Codec
+    sink: Sink
+    clock: Clock
+    capacity_of: Callable[[str], int]
+    """The capacity of a normal channel."""
+
+
+class Transport(ABC):
+    """Moves envelopes between nodes. All methods run on the hub's loop unless their text says otherwise."""
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    async def open(self, context: NodeContext) -> None:
+        """Connect and take part: envelopes published by others after this returned reach `context.sink`."""
+
+    @abstractmethod
+    async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        """Send a batch; return the indexes of those refused because their normal channel is full."""
+
+    @abstractmethod
+    async def claim(self, channel: str, limit: int) -> Sequence[Claimed]:
+        """Take up to `limit` unexpired messages out of a normal channel, oldest first; nobody else gets them."""
+
+    @abstractmethod
+    async def restore(self, claimed: Sequence[Claimed]) -> None:
+        """Put claimed messages back to the front of their channels, in their order."""
+
+    @abstractmethod
+    async def watch(self, channels: frozenset[str]) -> None:
+        """From now on tell the sink when these normal channels, and no others, get messages."""
+
+    async def interest(self, groups: frozenset[str]) -> None:
+        """From now on hear these groups, and no others; only called if `capabilities.needs_interest`."""
+
+    @abstractmethod
+    async def bind(self, group: str, channel: str, expires_at: float) -> None:
+        """Add a normal channel to a group until `expires_at` (wall-clock seconds, or infinity)."""
+
+    @abstractmethod
+    async def unbind(self, group: str, channel: str) -> None:
+        """Take a normal channel out of a group."""
+
+    @abstractmethod
+    async def peers(self) -> frozenset[str]:
+        """The ids of the other nodes that are alive, as far as can be known."""
+
+    @abstractmethod
+    async def purge(self) -> None:
+        """Remove every stored message and every normal channel's membership (for flush)."""
+
+    async def trim(self) -> None:
+        """Remove what has expired, now, where maintain() does not do so by itself."""
+
+    @abstractmethod
+    async def maintain(self) -> float:
+        """Do what must be done now and then; return in how many seconds to call again.
+
+        Raising TransportUnavailable means that the engine is away.
+
+        Unlike the other methods it may run while another thread is in a method of an EmbeddedTransport.
+        """
+
+    @abstractmethod
+    async def close(self, *, leave: bool) -> None:
+        """Free every resource; never raises. `open` may follow.
+
+        With `leave` the node gives up its place; without, the connection was lost and open() is to go on where it was.
+        """
+
+    def hold(self) -> None:
+        """A fork is about to copy the process: see to it that no thread is inside the engine's client library."""
+
+    def release(self) -> None:
+        """The fork is over, and this is the parent."""
+
+    def abandon(self) -> None:
+        """Called in the child after a fork: free what was inherited, without touching what the parent owns."""
+
+
+class EmbeddedTransport(Transport):
+    """A transport that any thread may drive in place, because its calls take microseconds.
+
+    The methods here never wait: where another process holds a lock they raise Busy. Nor do the async methods suspend.
+    The hub sees to it that only one thread is in `publish_now`, `claim_now` or an async method (but `maintain`) at a
+    time, and only one in `read_now` and `queues_now`.
+    """
+
+    @abstractmethod
+    def publish_now(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        """As publish()."""
+
+    @abstractmethod
+    def claim_now(self, channel: str, limit: int) -> Sequence[Claimed]:
+        """As claim()."""
+
+    def read_now(self) -> Page:
+        """Return the next page of envelopes for this node; what is appended after a last page rings the doorbell."""
+        return LAST_PAGE
+
+    def queues_now(self) -> Sequence[str]:
+        """Return the watched normal channels that hold messages; called after the last page, in the same thread."""
+        return ()
+
+    def changed(self) -> bool:
+        """Whether read_now() would find something; cheap, asked every `polling_interval()`."""
+        return False
+
+    def polling_interval(self) -> float | None:
+        """Seconds between two calls of changed() now, or None for never."""
+        return None
+
+    def doorbell(self) -> int | None:
+        """A file descriptor that becomes readable when there is something to read, or None."""
+        return None
+
+    def answer_doorbell(self) -> None:
+        """Take the rings off the doorbell, before read_now()."""
+
+    async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        """Publish in place."""
+        return self.publish_now(batch)
+
+    async def claim(self, channel: str, limit: int) -> Sequence[Claimed]:
+        """Claim in place."""
+        return self.claim_now(channel, limit)

@@ -1,0 +1,182 @@
+"""The wake-up: one datagram socket per node, beside the database file. A ring is a hint; a lost one costs a poll."""
+
+import errno
+import glob
+import hashlib
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Collection
+from enum import Enum, auto
+
+from channels_trunk.names import is_node_id
+
+__all__ = ["Doorbell", "Rung", "remove_socket"]
+
+# sockaddr_un holds 107 bytes and a zero.
+_LONGEST = 107
+_RINGS_AT_ONCE = 64
+# What says that a socket cannot be beside the database, but may be elsewhere. None: Python itself finds the address too
+# long, because the file's name alone is.
+_NO_PLACE_BESIDE = (None, errno.ENOENT, errno.ENAMETOOLONG, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP)
+
+
+class Rung(Enum):
+    """What came of a ring."""
+
+    HEARD = auto()  # or the socket is full of rings already
+    NOBODY = auto()  # the socket's process is gone
+    UNREACHABLE = auto()  # the socket cannot be seen from here: another mount namespace, or another user's
+
+
+class Doorbell:
+    """Where there are no Unix sockets, or none can be made, `address` is empty and polling carries the node."""
+
+    def __init__(self, database: str, node: str) -> None:
+        self._database = os.path.abspath(database)
+        self._node = node
+        self._socket: socket.socket | None = None
+        self._directories: dict[str, int] = {}  # deep directories that others' sockets are in, by open descriptor
+        self.address = ""
+
+    def open(self) -> None:
+        """Make the socket, unless it is there and whole."""
+        if self._socket is not None and self.is_whole:
+            return
+        self.close()
+        if not hasattr(socket, "AF_UNIX"):
+            return
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
+            # The mode is the inode's before it is bound, so that there is no moment in which others may ring.
+            os.fchmod(self._socket.fileno(), 0o600)
+            self.address = self._bind(self._socket)
+            os.chmod(self.address, 0o600)
+        except OSError:
+            self.close()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether others can find the socket, if there is one."""
+        return self._socket is None or os.path.exists(self.address)
+
+    def _bind(self, sock: socket.socket) -> str:
+        beside = f"{self._database}.{self._node}"
+        try:
+            sock.bind(self._short(beside))
+        except OSError as error:
+            if error.errno not in _NO_PLACE_BESIDE:
+                raise
+        else:
+            return beside
+        elsewhere = os.path.join(_private_directory(self._database), self._node)
+        sock.bind(elsewhere)
+        return elsewhere
+
+    def fileno(self) -> int | None:
+        """The descriptor that becomes readable when somebody rings."""
+        return None if self._socket is None else self._socket.fileno()
+
+    def answer(self) -> None:
+        """Take the rings off."""
+        if self._socket is None:
+            return
+        try:
+            for _ in range(_RINGS_AT_ONCE):
+                self._socket.recv(16)
+        except OSError:
+            return  # no more rings
+
+    def locate(self, node: str, told: str) -> str:
+        """Where another node's socket is, by what the table tells; empty if it has none.
+
+        The table is not trusted with paths, as whoever may write it could have any socket rung, or removed. What it
+        tells only chooses between the two places where this process would look for that node's socket.
+        """
+        if not told or not isinstance(told, str) or not is_node_id(node):
+            return ""
+        beside = f"{self._database}.{node}"
+        if os.path.basename(told) == os.path.basename(beside):
+            return beside
+        return os.path.join(_private_directory_of(self._database), node) if os.path.basename(told) == node else ""
+
+    def ring(self, address: str) -> Rung:
+        """Ring at another node's address, as locate() gave it."""
+        if self._socket is None or not address:
+            return Rung.UNREACHABLE
+        try:
+            self._socket.sendto(b"!", self._short(address))
+        except BlockingIOError:
+            return Rung.HEARD
+        except ConnectionRefusedError:
+            return Rung.NOBODY
+        except OSError as error:
+            return Rung.HEARD if error.errno == errno.ENOBUFS else Rung.UNREACHABLE
+        return Rung.HEARD
+
+    def orphans(self, known: Collection[str]) -> list[str]:
+        """Sockets beside the database that no node has and nobody holds: their processes were killed."""
+        found = glob.glob(f"{glob.escape(self._database)}.tk{'?' * 16}")
+        others = (address for address in found if address != self.address and address not in known)
+        return [address for address in others if self.ring(address) is Rung.NOBODY]
+
+    def _short(self, address: str) -> str:
+        """A name for the same socket that fits into sockaddr_un."""
+        if len(os.fsencode(address)) <= _LONGEST:
+            return address
+        directory, name = os.path.split(address)
+        descriptor = self._directories.get(directory)
+        if descriptor is None:
+            flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+            descriptor = self._directories[directory] = os.open(directory, flags)
+        return f"/proc/self/fd/{descriptor}/{name}"
+
+    def close(self) -> None:
+        """Take the socket away."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            if self.address:
+                remove_socket(self.address)
+        self._close_directories()
+        self.address = ""
+
+    def abandon(self) -> None:
+        """In a forked child: close the descriptors, and leave the parent's socket where it is."""
+        if self._socket is not None:
+            # Not left open: it would take rings for a parent that has died.
+            os.close(self._socket.detach())
+            self._socket = None
+        self._close_directories()
+        self.address = ""
+
+    def _close_directories(self) -> None:
+        for descriptor in self._directories.values():
+            os.close(descriptor)
+        self._directories.clear()
+
+
+def remove_socket(address: str) -> None:
+    """Remove a socket's name, if it is one."""
+    try:
+        if stat.S_ISSOCK(os.lstat(address).st_mode):
+            os.unlink(address)
+    except (OSError, ValueError):
+        return  # gone already, or not ours to see, or no path
+
+
+def _private_directory_of(database: str) -> str:
+    name = hashlib.sha256(os.path.dirname(database).encode()).hexdigest()[:12]
+    return os.path.join(tempfile.gettempdir(), f"channels-trunk-{os.getuid()}-{name}")
+
+
+def _private_directory(database: str) -> str:
+    """A short directory of this user's for sockets of databases whose own directory cannot hold them."""
+    directory = _private_directory_of(database)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise PermissionError(errno.EACCES, "somebody else's directory", directory)
+    return directory

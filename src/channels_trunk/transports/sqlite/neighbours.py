@@ -1,0 +1,87 @@
+"""What this node remembers of the shared tables that change rarely: the other nodes, and normal channels in groups.
+
+It is right as long as the generation in trunk_meta has not grown. A sender learns the generation in the very statement
+that appends its row, so it never rings yesterday's nodes: a node that registers later begins to read behind that row.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
+from channels_trunk.names import channel_owner, is_node_id
+
+__all__ = ["GENERATION", "GROW", "Neighbour", "Neighbours"]
+
+GENERATION = "(SELECT value FROM trunk_meta WHERE name = 'generation')"
+GROW = "UPDATE trunk_meta SET value = value + 1 WHERE name = 'generation'"
+
+
+class Neighbour(NamedTuple):
+    """Another node with our prefix."""
+
+    doorbell: str
+    watching: frozenset[str]
+
+
+class Neighbours:
+    """A cache; used by one thread at a time."""
+
+    def __init__(self, node: str, prefix: str, locate: Callable[[str, str], str]) -> None:
+        self._node = node
+        self._prefix = prefix
+        self._locate = locate
+        self.generation = -1
+        self.nodes: dict[str, Neighbour] = {}
+        self.members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
+
+    def refresh(self, connection: sqlite3.Connection, generation: int | None = None) -> None:
+        """Read the tables again if they have changed since."""
+        if generation is None:
+            generation = connection.execute(f"SELECT {GENERATION}").fetchone()[0]
+        # None: somebody deleted the row. Slow, and right.
+        if generation is not None and generation == self.generation:
+            return
+        rows = connection.execute(
+            "SELECT node, doorbell, watching FROM trunk_nodes WHERE prefix = ? AND node <> ?",
+            (self._prefix, self._node),
+        )
+        self.nodes = {
+            node: Neighbour(self._locate(node, told), unpack_names(watching))
+            for node, told, watching in rows
+            if is_node_id(node)
+        }
+        self.members = {}
+        for group, channel, ends in connection.execute(
+            "SELECT group_name, channel, CAST(expires_at AS REAL) FROM trunk_members WHERE prefix = ?", (self._prefix,)
+        ):
+            self.members.setdefault(group, {})[channel] = ends
+        self.generation = generation
+
+    def concerned(self, envelopes: Iterable[Envelope]) -> Iterable[str]:
+        """The nodes that have to look at the log because of these."""
+        nodes: set[str] = set()
+        for envelope in envelopes:
+            if envelope.kind == Kind.GROUP or envelope.target == EVERY_NODE:
+                return self.nodes
+            nodes.add(envelope.target if envelope.kind == Kind.CONTROL else channel_owner(envelope.target) or "")
+        return nodes
+
+    def watchers(self, channels: Sequence[str]) -> Iterable[str]:
+        """The nodes that wait for messages on any of these normal channels."""
+        wanted = set(channels)
+        return [node for node, neighbour in self.nodes.items() if not wanted.isdisjoint(neighbour.watching)]
+
+
+def pack_names(names: Iterable[str]) -> bytes:
+    """Names as a column value."""
+    return json.dumps(sorted(names)).encode()
+
+
+def unpack_names(packed: bytes) -> frozenset[str]:
+    """Names from a column value; a damaged one counts as none."""
+    try:
+        return frozenset(map(str, json.loads(packed)))
+    except (ValueError, TypeError, RecursionError):
+        return frozenset()

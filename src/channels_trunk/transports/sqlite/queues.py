@@ -1,0 +1,99 @@
+"""Normal channels: rows that are claimed by deleting them. Every function runs in the caller's write transaction."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from .neighbours import GROW
+
+__all__ = ["QueuedRow", "Queues"]
+
+QueuedRow = tuple[int, float, bytes]
+"""(id, expires_at, frame)"""
+
+
+class Queues:
+    """The statements for one prefix."""
+
+    def __init__(self, prefix: str, capacity_of: Callable[[str], int]) -> None:
+        self._prefix = prefix
+        self._capacity_of = capacity_of
+
+    def depth(self, connection: sqlite3.Connection, channel: str) -> int:
+        """How many rows a channel has, expired ones among them."""
+        row = connection.execute(
+            "SELECT CAST(depth AS INTEGER) FROM trunk_depth WHERE prefix = ? AND channel = ?", (self._prefix, channel)
+        ).fetchone()
+        return row[0] if row else 0
+
+    def room(self, connection: sqlite3.Connection, channel: str, wanted: int, now: float) -> int:
+        """How many more messages a channel takes; drops expired ones if that is what it needs."""
+        capacity = self._capacity_of(channel)
+        room = capacity - self.depth(connection, channel)
+        if room < wanted and self.drop_expired(connection, channel, now):
+            room = capacity - self.depth(connection, channel)
+        return room
+
+    def append(self, connection: sqlite3.Connection, channel: str, rows: Sequence[tuple[float, bytes]]) -> None:
+        """Add messages: (expires_at, frame), oldest first."""
+        connection.executemany(
+            "INSERT INTO trunk_queue (prefix, channel, expires_at, frame) VALUES (?, ?, ?, ?)",
+            [(self._prefix, channel, expires_at, frame) for expires_at, frame in rows],
+        )
+        self._deepen(connection, channel, len(rows))
+
+    def restore(self, connection: sqlite3.Connection, channel: str, rows: Sequence[tuple[float, bytes]]) -> None:
+        """Put messages back to the front, oldest first."""
+        lowest = connection.execute("SELECT min(id) FROM trunk_queue").fetchone()[0]
+        first = min(0, lowest or 0) - len(rows)
+        connection.executemany(
+            "INSERT INTO trunk_queue (id, prefix, channel, expires_at, frame) VALUES (?, ?, ?, ?, ?)",
+            [(first + index, self._prefix, channel, *row) for index, row in enumerate(rows)],
+        )
+        self._deepen(connection, channel, len(rows))
+
+    def claim(self, connection: sqlite3.Connection, channel: str, limit: int) -> list[QueuedRow]:
+        """Take out the oldest messages of a channel."""
+        rows = connection.execute(
+            "DELETE FROM trunk_queue WHERE id IN (SELECT id FROM trunk_queue WHERE prefix = ? AND channel = ? "
+            "ORDER BY id LIMIT ?) RETURNING id, CAST(expires_at AS REAL), frame",
+            (self._prefix, channel, limit),
+        ).fetchall()
+        if rows:
+            self._deepen(connection, channel, -len(rows))
+        return sorted(rows)
+
+    def drop_expired(self, connection: sqlite3.Connection, channel: str, now: float) -> int:
+        """Drop a channel's expired messages; if there were any, it leaves its groups, as nobody reads it any more."""
+        count = connection.execute(
+            "DELETE FROM trunk_queue WHERE prefix = ? AND channel = ? AND expires_at <= ?", (self._prefix, channel, now)
+        ).rowcount
+        if count:
+            self._deepen(connection, channel, -count)
+            left = connection.execute(
+                "DELETE FROM trunk_members WHERE prefix = ? AND channel = ?", (self._prefix, channel)
+            ).rowcount
+            if left:
+                connection.execute(GROW)
+        return count
+
+    def waiting(self, connection: sqlite3.Connection, channels: Sequence[str]) -> list[str]:
+        """Which of these channels hold messages."""
+        marks = ", ".join("?" * len(channels))
+        rows = connection.execute(
+            f"SELECT channel FROM trunk_depth WHERE prefix = ? AND depth > 0 AND channel IN ({marks})",
+            (self._prefix, *channels),
+        )
+        return [channel for (channel,) in rows]
+
+    def purge(self, connection: sqlite3.Connection) -> None:
+        """Remove every message and membership."""
+        for table in ("trunk_queue", "trunk_depth", "trunk_members"):
+            connection.execute(f"DELETE FROM {table} WHERE prefix = ?", (self._prefix,))
+        connection.execute(GROW)
+
+    def _deepen(self, connection: sqlite3.Connection, channel: str, by: int) -> None:
+        connection.execute(
+            "INSERT INTO trunk_depth (prefix, channel, depth) VALUES (?, ?, ?) "
+            "ON CONFLICT (prefix, channel) DO UPDATE SET depth = depth + excluded.depth",
+            (self._prefix, channel, by),
+        )

@@ -1,0 +1,270 @@
+"""Out: appends frames to the log and rows to the queues, and claims from these; on one connection, without waiting."""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from channels_trunk.envelope import Envelope, Kind
+from channels_trunk.exceptions import DecodeError
+from channels_trunk.transports.base import Claimed, NodeContext
+
+from .bells import Bells
+from .log_reader import LogReader
+from .neighbours import GENERATION, GROW, Neighbours, pack_names
+from .queues import QueuedRow, Queues
+from .traffic import Traffic
+
+__all__ = ["Writer"]
+
+_INSERT = f"INSERT INTO trunk_log (prefix, origin, expires_at, frame) VALUES (?, ?, ?, ?) RETURNING id, {GENERATION}"
+_CATCH_UP_TRIES = 20
+_CATCH_UP_RETRY = 0.0005
+
+Rows = dict[str, list[tuple[int | None, Envelope]]]
+"""For each normal channel the messages it is to get, each with its index in the batch (None: as a group's member)."""
+
+
+class Writer:
+    """Used by one thread at a time. Raises sqlite3.Error; SQLITE_BUSY at once where a lock is held."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        context: NodeContext,
+        reader: LogReader,
+        traffic: Traffic,
+        *,
+        queues: Queues,
+        neighbours: Neighbours,
+        bells: Bells,
+        begin: str,
+    ) -> None:
+        self._db = connection
+        self._context = context
+        self._reader = reader
+        self._traffic = traffic
+        self._queues = queues
+        self._neighbours = neighbours
+        self._bells = bells
+        self._begin = begin
+        self.watched: frozenset[str] = frozenset()
+
+    # --- publishing
+
+    def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        """Append one row for the whole batch; messages of normal channels become rows of their own."""
+        neighbours = self._neighbours
+        members = neighbours.members
+        if any(e.kind == Kind.QUEUE or (e.kind == Kind.GROUP and e.target in members) for e in batch):
+            return self._publish_with_queues(batch)
+        if not neighbours.nodes:
+            # A process by itself writes nothing for messages that nobody else can hear.
+            neighbours.refresh(self._db)
+            if neighbours.members:
+                return self._publish_with_queues(batch)
+            if not neighbours.nodes:
+                return ()
+        row, generation = self._append(batch)
+        self._reader.keep_up(row)
+        if generation != neighbours.generation:
+            # The row is committed: what fails from here on must not have the batch sent again.
+            try:
+                neighbours.refresh(self._db, generation)
+                self._catch_up_members(batch)
+            except sqlite3.Error as error:
+                neighbours.generation = -1
+                self._context.sink.lost(error)
+        self._bells.ring(neighbours.concerned(batch))
+        return ()
+
+    def _append(self, batch: Sequence[Envelope]) -> tuple[int, int]:
+        """Append a row; return its id and the generation that it found."""
+        context = self._context
+        frame = context.codec.encode_frame(context.node, batch)
+        expires_at = max(envelope.expires_at for envelope in batch)
+        # fetchall, so that the statement comes to its end and commits.
+        [(row, generation)] = self._db.execute(_INSERT, (context.prefix, context.node, expires_at, frame)).fetchall()
+        self._traffic.wrote(len(frame))
+        return row, generation
+
+    def _catch_up_members(self, batch: Sequence[Envelope]) -> None:
+        """Normal channels that joined a group since we last looked get the message that is in the log already."""
+        rows = self._rows_for_queues([envelope for envelope in batch if envelope.kind == Kind.GROUP])
+        for _ in range(_CATCH_UP_TRIES if rows else 0):
+            try:
+                with self._transaction():
+                    self._enqueue(rows)
+            except sqlite3.OperationalError:
+                # What is in the log cannot be taken back and tried again as a whole, so this part is.
+                time.sleep(_CATCH_UP_RETRY)
+            else:
+                self._wake_for(rows)
+                return
+        for channel in rows:
+            self._context.sink.dropped(channel)
+
+    def _publish_with_queues(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        row = None
+        with self._transaction():
+            self._neighbours.refresh(self._db)
+            rows = self._rows_for_queues(batch)
+            refused = self._enqueue(rows)
+            for_log = [envelope for envelope in batch if envelope.kind != Kind.QUEUE]
+            if for_log and self._neighbours.nodes:
+                row, _ = self._append(for_log)
+        if row is not None:
+            self._reader.keep_up(row)
+            self._bells.ring(self._neighbours.concerned(for_log))
+        self._wake_for(rows)
+        return refused
+
+    # --- rows of normal channels
+
+    def _rows_for_queues(self, batch: Sequence[Envelope]) -> Rows:
+        rows: Rows = {}
+        now = self._context.clock.wall()
+        for index, envelope in enumerate(batch):
+            if envelope.kind == Kind.QUEUE:
+                rows.setdefault(envelope.target, []).append((index, envelope))
+            elif envelope.kind == Kind.GROUP:
+                for channel, ends in self._neighbours.members.get(envelope.target, {}).items():
+                    if ends > now:
+                        rows.setdefault(channel, []).append((None, envelope))
+        return rows
+
+    def _enqueue(self, rows: Rows) -> list[int]:
+        """Add rows as far as there is room; return the indexes of those that were refused."""
+        refused: list[int] = []
+        now = self._context.clock.wall()
+        for channel, wanted in rows.items():
+            room = max(0, self._queues.room(self._db, channel, len(wanted), now))
+            if accepted := wanted[:room]:
+                self._queues.append(self._db, channel, [self._queue_row(channel, entry[1]) for entry in accepted])
+            for index, _envelope in wanted[room:]:
+                if index is None:
+                    self._context.sink.dropped(channel)
+                else:
+                    refused.append(index)
+        return refused
+
+    def _queue_row(self, channel: str, envelope: Envelope) -> tuple[float, bytes]:
+        own = Envelope(Kind.QUEUE, channel, envelope.expires_at, envelope.body)
+        frame = self._context.codec.encode_frame(self._context.node, [own])
+        self._traffic.wrote(len(frame))
+        return envelope.expires_at, frame
+
+    def _wake_for(self, rows: Rows) -> None:
+        """Wake the nodes, and this one, that wait for messages on these channels."""
+        if not rows:
+            return
+        self._bells.ring(self._neighbours.watchers(list(rows)))
+        own = [channel for channel in rows if channel in self.watched]
+        if own:
+            self._context.sink.available(own)
+
+    def claim(self, channel: str, limit: int) -> Sequence[Claimed]:
+        """Delete the oldest rows of a channel, and return them."""
+        # Without this look, which takes no lock, every worker that is woken for one message would take the write lock.
+        if self._queues.depth(self._db, channel) <= 0:
+            return ()
+        claimed: Sequence[Claimed] = ()
+        # Again where every row was malformed: nobody would be told of what is behind them. Not where one was good: it
+        # must not be lost because the next claim finds the file locked.
+        while not claimed and (rows := self._claim_rows(channel, limit)):
+            found = (self._claimed(channel, expires_at, frame) for _, expires_at, frame in rows)
+            claimed = [message for message in found if message is not None]
+        self._traffic.wrote(0)
+        return claimed
+
+    def _claim_rows(self, channel: str, limit: int) -> list[QueuedRow]:
+        now = self._context.clock.wall()
+        with self._transaction():
+            rows = self._queues.claim(self._db, channel, limit)
+            if any(expires_at <= now for _, expires_at, _ in rows):
+                self._queues.drop_expired(self._db, channel, now)
+                rows = [row for row in rows if row[1] > now]
+                rows += self._queues.claim(self._db, channel, limit - len(rows))
+        return rows
+
+    def _claimed(self, channel: str, expires_at: float, frame: bytes) -> Claimed | None:
+        try:
+            _origin, [envelope] = self._context.codec.decode_frame(frame)
+            if envelope.target != channel:
+                # Where frames are encrypted, a row that was moved to another channel by hand is a forgery.
+                raise DecodeError("a frame lies in a channel that it is not for")
+        except (DecodeError, ValueError) as error:
+            self._context.sink.skipped(error)
+            return None
+        return Claimed(channel, min(expires_at, envelope.expires_at), envelope.body)
+
+    def restore(self, claimed: Sequence[Claimed]) -> None:
+        """Insert rows again, with ids below all others."""
+        rows: Rows = {}
+        for message in claimed:
+            envelope = Envelope(Kind.QUEUE, message.channel, message.expires_at, message.body)
+            rows.setdefault(message.channel, []).append((None, envelope))
+        with self._transaction():
+            for channel, entries in rows.items():
+                self._queues.restore(self._db, channel, [self._queue_row(channel, entry[1]) for entry in entries])
+            self._neighbours.refresh(self._db)
+        self._wake_for(rows)
+
+    # --- what changes rarely
+
+    def watch(self, channels: frozenset[str]) -> None:
+        """Write into this node's row which channels it waits for."""
+        with self._transaction():
+            self._change(
+                "UPDATE trunk_nodes SET watching = ? WHERE node = ?", (pack_names(channels), self._context.node)
+            )
+        self.watched = channels
+
+    def bind(self, group: str, channel: str, expires_at: float) -> None:
+        """Write the membership."""
+        with self._transaction():
+            self._change(
+                "INSERT OR REPLACE INTO trunk_members (prefix, group_name, channel, expires_at) VALUES (?, ?, ?, ?)",
+                (self._context.prefix, group, channel, expires_at),
+            )
+
+    def unbind(self, group: str, channel: str) -> None:
+        """Remove the membership."""
+        with self._transaction():
+            self._change(
+                "DELETE FROM trunk_members WHERE prefix = ? AND group_name = ? AND channel = ?",
+                (self._context.prefix, group, channel),
+            )
+
+    def _change(self, statement: str, values: tuple[object, ...]) -> None:
+        self._db.execute(statement, values)
+        self._db.execute(GROW)
+
+    def peers(self) -> frozenset[str]:
+        """Nodes that have not been forgotten, and whose sockets are held."""
+        rows = self._db.execute(
+            "SELECT node FROM trunk_nodes WHERE prefix = ? AND node <> ?", (self._context.prefix, self._context.node)
+        ).fetchall()
+        return frozenset(node for (node,) in rows) - self._bells.nobody.keys()
+
+    def purge(self) -> None:
+        """Delete queues and memberships."""
+        with self._transaction():
+            self._queues.purge(self._db)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute(self._begin)
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            # What is remembered of the neighbours may come from the transaction that is no more.
+            self._neighbours.generation = -1
+            raise
