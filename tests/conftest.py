@@ -1,0 +1,25 @@
+"""What every test stands on: plugins, Hypothesis profiles and the smallest Django."""
+
+import os
+
+import hypothesis
+import pytest
+from django.conf import settings
+
+pytest_plugins = ["tests.plugins.clock", "tests.plugins.leaks", "tests.plugins.servers", "tests.plugins.stacks"]
+
+# The machine's speed is no property of the code. In CI the same examples are tried in every run.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Configure Django here and not by an environment variable: child processes bring settings of their own."""
+    if not settings.configured:
+        settings.configure(
+            SECRET_KEY="tests only",
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            CHANNEL_LAYERS={},
+            USE_TZ=True,
+        )

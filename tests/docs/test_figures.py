@@ -1,0 +1,68 @@
+"""Figures that the pages mention in passing are those of the code."""
+
+from typing import NamedTuple
+
+import pytest
+
+from channels_trunk.hub import publisher, quiet_log, supervisor
+from channels_trunk.names import MAX_NAME_LENGTH
+from channels_trunk.options import CORE_OPTIONS
+from channels_trunk.router import router, windows
+from channels_trunk.transports.sqlite import connection, traffic, transport, upkeep
+from tests.docs.markdown import read
+
+MIB = 1024 * 1024
+
+
+class Figure(NamedTuple):
+    """What a page says, and whether it holds."""
+
+    page: str
+    phrase: str
+    holds: bool
+
+
+def default(name: str) -> object:
+    """The default of an option of all layers."""
+    return next(option.default for option in CORE_OPTIONS if option.name == name)
+
+
+LOG = "docs/explanation/sqlite-log.md"
+CAPACITY = "docs/explanation/capacity.md"
+FIGURES = [
+    Figure("README.md", "2 MiB at most when packed", default("max_message_size") == 2 * MIB),
+    Figure("README.md", "holds 100 messages", default("capacity") == 100),
+    Figure("README.md", "within `expiry` seconds (60)", default("expiry") == 60),
+    Figure("README.md", "fewer than 100 characters", MAX_NAME_LENGTH == 100),
+    Figure("README.md", "SQLite 3.35 (each or newer)", connection.MINIMUM_SQLITE == (3, 35, 0)),
+    Figure("docs/howto/watch.md", "at most once in ten seconds", quiet_log._INTERVAL == 10),
+    Figure("docs/howto/deploy.md", "within five seconds", upkeep.HEARTBEAT == 5),
+    Figure("docs/howto/deploy.md", "after 30 seconds", upkeep.FORGOTTEN_AFTER == 30),
+    Figure("docs/explanation/guarantees.md", "beyond sixty-four times its capacity", router._SLACK == 64),
+    Figure("docs/explanation/guarantees.md", "within five seconds", upkeep.HEARTBEAT == 5),
+    Figure("docs/explanation/guarantees.md", "two seconds at most", supervisor._SEND_AT_CLOSE == 2),
+    Figure(CAPACITY, "up to sixty-four times the capacity", router._SLACK == 64),
+    Figure(CAPACITY, "a quarter of a second at most", windows.ANSWER_WITHIN == 0.25),
+    Figure(CAPACITY, "asked again after a second", windows._ASK_AGAIN_AFTER == 1),
+    Figure(LOG, "Every five seconds", upkeep.HEARTBEAT == 5),
+    Figure(LOG, "after each mebibyte of traffic", traffic._BUSTLE == MIB),
+    Figure(LOG, "in steps of 200 rows", upkeep._ROWS_PER_STEP == 200),
+    Figure(LOG, "more than 24 MiB wait for it", upkeep._LOG_LIMIT_BYTES == 24 * MIB),
+    Figure(LOG, "not heard of for 30 seconds", upkeep.FORGOTTEN_AFTER == 30),
+    Figure(LOG, "half a mebibyte or more", upkeep._CHECKPOINT_AFTER == MIB // 2),
+    Figure(LOG, "from 6 MiB on a `RESTART`", upkeep._RESTART_AFTER == 6 * MIB),
+    Figure(LOG, "the next poll, once a\nsecond", transport._SAFETY_POLL == 1),
+    Figure(
+        LOG,
+        "after 0.3 ms (after ten times every 5 ms)",
+        (publisher._QUICK_RETRY, publisher._QUICK_TRIES, publisher._SLOW_RETRY) == (0.0003, 10, 0.005),
+    ),
+    Figure("docs/reference/sqlite-files.md", "`journal_size_limit` of 8 MiB", connection._WAL_KEPT == 8 * MIB),
+    Figure("docs/reference/options.md", "looks every second", transport._SAFETY_POLL == 1),
+]
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=[f"{figure.page}: {figure.phrase}" for figure in FIGURES])
+def test_figure(figure: Figure) -> None:
+    assert figure.phrase in read(figure.page)
+    assert figure.holds

@@ -1,0 +1,175 @@
+"""The tables of the documentation say what the code says."""
+
+import ast
+import inspect
+import re
+import sqlite3
+from importlib import resources
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+
+from channels_trunk import checks, exceptions
+from channels_trunk.codec.codec import FRAME_VERSION
+from channels_trunk.codec.serializers import _EXT_TYPES
+from channels_trunk.envelope import ControlOp, Kind
+from channels_trunk.health import Health, State
+from channels_trunk.layers import MemoryChannelLayer, SQLiteChannelLayer
+from channels_trunk.layers.sync import SyncChannelLayer
+from channels_trunk.options import CORE_OPTIONS, Option
+from channels_trunk.stats import LayerStats
+from channels_trunk.transports.base import EmbeddedTransport, Transport
+from channels_trunk.transports.sqlite.connection import SCHEMA_VERSION
+from tests.docs.markdown import blocks, first_code, read, table
+
+OPTIONS = "docs/reference/options.md"
+API = "docs/reference/api.md"
+STATS = "docs/reference/stats-and-health.md"
+FRAMES = "docs/reference/frame-format.md"
+
+
+def names(page: str, heading: str) -> list[str]:
+    """The first column of a table."""
+    return [first_code(row[0]) for row in table(page, heading)]
+
+
+def shown(options: tuple[Option, ...]) -> list[tuple[str, str]]:
+    """Names and defaults as the table has them."""
+    return [(option.name, repr(option.default).replace("'", '"')) for option in options]
+
+
+def test_options_of_all_layers() -> None:
+    rows = [(first_code(row[0]), first_code(row[2])) for row in table(OPTIONS, "All layers")]
+    assert rows == shown(CORE_OPTIONS)
+    assert MemoryChannelLayer.options == CORE_OPTIONS
+
+
+def test_options_of_sqlite() -> None:
+    own = SQLiteChannelLayer.options[len(CORE_OPTIONS) :]
+    rows = table(OPTIONS, "SQLiteChannelLayer")
+    assert [(first_code(row[0]), first_code(row[2])) for row in rows] == shown(own)
+    inert = [first_code(row[0]) for row in rows if "does nothing" in row[4]]
+    assert inert == [option.name for option in own if option.inert]
+
+
+def test_options_in_the_readme_are_some_of_them() -> None:
+    defaults = dict(shown(SQLiteChannelLayer.options))
+    rows = [(first_code(row[0]), first_code(row[1])) for row in table("README.md", "Options")]
+    assert rows
+    for name, default in rows:
+        # No default is shown where it is nothing.
+        assert default == ("" if defaults[name] in ("None", "()") else defaults[name]), name
+
+
+def test_options_of_others_that_are_said_to_be_the_same_are_there() -> None:
+    known = {option.name for option in SQLiteChannelLayer.options}
+    for heading in ("From channels_redis", "From channels-lite"):
+        for option, here, *_ in table("docs/howto/move-to-sqlite.md", heading):
+            for name in re.findall(r"`(\w+)`", option):
+                assert (name in known) != here.startswith("leave it out"), name
+
+
+def test_numbers() -> None:
+    assert names(STATS, "Numbers") == list(LayerStats.__struct_fields__)
+    types = {row[1] for row in table(STATS, "Numbers")}
+    assert types == {kind.__name__ for kind in LayerStats.__annotations__.values()}
+
+
+def test_numbers_that_are_worth_a_look_exist() -> None:
+    rows = table("docs/howto/watch.md", "What to look at")
+    mentioned = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert mentioned
+    assert mentioned <= set(LayerStats.__struct_fields__)
+
+
+def test_health() -> None:
+    text = read(STATS)
+    assert names(STATS, "Health") == list(Health.__struct_fields__)
+    assert re.findall(r"^\| `([a-z]+)` \| [^|]+ \|$", text, re.MULTILINE) == [state.value for state in State]
+
+
+def test_checks() -> None:
+    rows = table("docs/reference/checks.md", "System checks")
+    in_code = set(re.findall(r'id="(channels_trunk\.[EW]\d+)"', inspect.getsource(checks)))
+    assert {first_code(row[0]) for row in rows} == in_code
+    assert [row[1] for row in rows] == ["error" if ".E" in row[0] else "warning" for row in rows]
+
+
+def test_methods_of_the_layer() -> None:
+    documented = {re.split(r"\W", re.sub("await ", "", cell), maxsplit=1)[0] for cell in methods_in_table()}
+    public = {name for name in vars(SQLiteChannelLayer) if not name.startswith("_")}
+    public |= {name for name in vars(SQLiteChannelLayer.__mro__[1]) if not name.startswith("_")}
+    # What is for the layers' own classes, and for the checks.
+    inner = {"extensions", "options", "sync", "find_settings", "is_in_memory"}
+    assert documented == public - inner
+
+
+def methods_in_table() -> list[str]:
+    """Every `code` in the first column, which are signatures."""
+    return [cell for row in table(API, "The layer") for cell in re.findall(r"`([^`]+)`", row[0])]
+
+
+def test_async_methods_are_shown_with_await_and_with_their_arguments() -> None:
+    for cell in methods_in_table():
+        call: Any = ast.parse(cell.removeprefix("await "), mode="eval").body
+        method = getattr(SQLiteChannelLayer, call.func.id)
+        assert iscoroutinefunction(method) == cell.startswith("await "), cell
+        arguments = [argument.id for argument in call.args] + [keyword.arg for keyword in call.keywords]
+        assert arguments == list(inspect.signature(method).parameters)[1:], cell
+
+
+def test_methods_of_the_sync_side() -> None:
+    part = read(API).partition("## layer.sync")[2].partition("\n\n`layer.sync.receive")[0]
+    documented = re.findall(r"`(\w+)`", part)
+    assert sorted(documented) == sorted(name for name in vars(SyncChannelLayer) if not name.startswith("_"))
+
+
+def test_exceptions() -> None:
+    rows = {first_code(row[0]): re.findall(r"`(\w+)`", row[1]) for row in table(API, "Exceptions")}
+    assert sorted(rows) == sorted(exceptions.__all__)
+    for name, bases in rows.items():
+        assert [base.__name__ for base in getattr(exceptions, name).__bases__] == bases, name
+
+
+def test_frame_format() -> None:
+    text = read(FRAMES)
+    assert f"Version {FRAME_VERSION}." in text
+    kinds = [row[0] for row in rows_after(text, "| kind | target is |")]
+    assert kinds == [str(int(kind)) for kind in Kind]
+    controls = [row[0] for row in rows_after(text, "| control | asks or says |")]
+    assert controls == [str(int(op)) for op in ControlOp]
+    extensions = {name: int(code) for code, name in re.findall(r"(\d) `(\w+)`", text)}
+    assert extensions == {kind.__name__: code for kind, code in _EXT_TYPES.items()}
+
+
+def rows_after(text: str, head: str) -> list[list[str]]:
+    """The rows of the table with this head."""
+    body = text.partition(head)[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in body]
+
+
+def test_sqlite_schema() -> None:
+    [block] = [block for block in blocks("docs/reference/sqlite-files.md") if block.language == "sql"]
+    script = resources.files("channels_trunk.transports.sqlite").joinpath("schema.sql").read_text()
+    assert columns(block.code) == columns(script)
+    assert names("docs/reference/sqlite-files.md", "Tables") == list(columns(script))
+    assert f"Version {SCHEMA_VERSION} of the schema" in read("docs/reference/sqlite-files.md")
+
+
+def columns(script: str) -> dict[str, list[Any]]:
+    """Tables with their columns, as SQLite understands them."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(script)
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid").fetchall()
+        return {name: connection.execute(f"PRAGMA table_info({name})").fetchall() for (name,) in tables}
+    finally:
+        connection.close()
+
+
+def test_methods_of_a_transport() -> None:
+    rows = table("docs/howto/write-a-transport.md", "2. What to implement")
+    documented = {re.split(r"\W", cell)[0] for row in rows for cell in re.findall(r"`([^`]+)`", row[0])}
+    assert documented == {name for name in vars(Transport) if not name.startswith("_")} - {"capabilities"}
+    assert not any(name.endswith("_now") for name in documented)
+    assert issubclass(EmbeddedTransport, Transport)

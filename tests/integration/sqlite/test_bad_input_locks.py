@@ -1,0 +1,147 @@
+"""A database that another process has locked: senders are told in time, receivers wait, and it goes on afterwards."""
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.health import State
+from channels_trunk.testing.commands import in_thread
+from channels_trunk.testing.waiting import eventually
+from tests.integration.sqlite.bad_input import BOUND, holding_lock, layers_closed, proves_itself, reaches
+
+HELLO = {"type": "hello"}
+TIMEOUT = 0.6
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_a_lock_held_for_longer_than_send_timeout(inline: bool, tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here, there = layers(path, send_timeout=TIMEOUT, inline=inline), layers(path)
+        bystander = layers(tmp_path / "other.sqlite3")
+        await reaches(here, there)
+        channel = await there.new_channel()
+        waiting = [asyncio.create_task(layer.receive(name)) for layer, name in ((there, channel), (here, "jobs"))]
+        with holding_lock(path) as lock:
+            for call in (
+                lambda: here.send(channel, HELLO),
+                lambda: here.group_send("room", HELLO),
+                lambda: here.send("others", HELLO),
+                lambda: here.group_add("room", "others"),
+                lambda: in_thread(lambda: here.sync.send(channel, HELLO)),
+            ):
+                started = time.monotonic()
+                with pytest.raises(TransportUnavailable, match=r"within send_timeout=0\.6 s"):
+                    await asyncio.wait_for(call(), BOUND)
+                assert TIMEOUT * 0.9 <= time.monotonic() - started < TIMEOUT + 2
+            # In the same process nothing is locked.
+            own = await here.new_channel()
+            await here.send(own, HELLO)
+            assert await asyncio.wait_for(here.receive(own), BOUND) == HELLO
+            await proves_itself(bystander)
+            assert not any(task.done() for task in waiting)
+            lock.release()
+        await reaches(here, there)
+        await here.send(channel, HELLO)
+        await there.send("jobs", HELLO)
+        assert await asyncio.wait_for(asyncio.gather(*waiting), BOUND) == [HELLO, HELLO]
+        # What was refused was not sent later.
+        assert here.stats().failed_total == 4
+        await proves_itself(there)
+
+
+async def test_a_lock_held_for_less_than_send_timeout(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here, there = layers(path, send_timeout=BOUND), layers(path)
+        await reaches(here, there)
+        channel = await there.new_channel()
+        with holding_lock(path) as lock:
+            sends = [asyncio.ensure_future(here.send(channel, {"type": "n", "n": number})) for number in range(50)]
+            loop_turns = 0
+            while not here.stats().outbox_current:  # the batch has met the lock and waits
+                loop_turns += 1
+                await asyncio.sleep(0)
+                assert loop_turns < 1_000_000
+            assert not any(task.done() for task in sends)
+            lock.release()
+        await asyncio.wait_for(asyncio.gather(*sends), BOUND)
+        got = [(await asyncio.wait_for(there.receive(channel), BOUND))["n"] for _ in range(50)]
+        assert got == list(range(50))
+
+
+async def test_a_lock_does_not_hold_up_the_loop(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here, there = layers(path, send_timeout=TIMEOUT), layers(path)
+        await reaches(here, there)
+        channel = await there.new_channel()
+        with holding_lock(path):
+            send = asyncio.ensure_future(here.send(channel, HELLO))
+            turns, started = 0, time.monotonic()
+            while not send.done():
+                await asyncio.sleep(0.001)
+                turns += 1
+            assert isinstance(send.exception(), TransportUnavailable)
+            # A loop that is held by a lock makes a handful; a busy machine makes hundreds.
+            assert turns > 50, f"{turns} turns in {time.monotonic() - started:.2f} s"
+
+
+@pytest.mark.parametrize("existing", [False, True])
+async def test_locked_at_first_use(existing: bool, tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    if existing:
+        async with layers_closed() as layers:
+            await proves_itself(layers(path))
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("CREATE TABLE theirs (x)")
+    async with layers_closed() as layers:
+        layer = layers(path, send_timeout=TIMEOUT)
+        with holding_lock(path) as lock:
+            waiting = asyncio.create_task(layer.receive("jobs"))
+            started = time.monotonic()
+            with pytest.raises(TransportUnavailable, match=r"within send_timeout=0\.6 s"):
+                await asyncio.wait_for(layer.send("jobs", HELLO), BOUND)
+            assert time.monotonic() - started < TIMEOUT + 2
+            await eventually(lambda: layer.health().state is State.AWAY, within=BOUND)
+            assert layer.health().detail == f"SQLite file {path}: it is locked by another process"
+            assert not waiting.done()
+            lock.release()
+        await eventually(lambda: layer.health().state is State.OK, within=BOUND)
+        await layer.send("jobs", HELLO)
+        assert await asyncio.wait_for(waiting, BOUND) == HELLO
+        await proves_itself(layer)
+
+
+async def test_a_layer_closed_while_the_file_is_locked_leaves_no_socket(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        await proves_itself(layers(path))
+    async with layers_closed() as layers:
+        layer = layers(path, send_timeout=TIMEOUT)
+        with holding_lock(path):
+            with pytest.raises(TransportUnavailable):
+                await layer.send("jobs", HELLO)
+            started = time.monotonic()
+            await asyncio.wait_for(layer.close(), BOUND)
+            assert time.monotonic() - started < 4
+            assert layer.health().state is State.CLOSED
+    assert [found.name for found in tmp_path.iterdir() if found.is_socket()] == []
+
+
+async def test_a_reader_of_the_application_that_stays_in_its_transaction_stops_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here, there = layers(path), layers(path)
+        await reaches(here, there)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM trunk_log").fetchone()
+            await reaches(here, there)
+            await proves_itself(here)

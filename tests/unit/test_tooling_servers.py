@@ -1,0 +1,144 @@
+"""The table of servers, their installation, and the private servers of a test run."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from channels_trunk.testing import eventually_blocking
+from tests.plugins import servers
+from tools import ensure_servers
+from tools.server_table import PROGRAMS, REDIS, Program
+
+ABSENT = Program(
+    name="absent",
+    executables=("no-such-program",),
+    packages={"apt-get": ("absent-server",), "brew": ("absent",)},
+    url_variable="CHANNELS_TRUNK_ABSENT_URL",
+)
+
+
+def test_every_program_has_a_package_for_every_manager() -> None:
+    managers = {manager.name for manager in ensure_servers.MANAGERS}
+    assert {name: set(program.packages) for name, program in PROGRAMS.items()} == dict.fromkeys(PROGRAMS, managers)
+
+
+def test_a_program_is_found_in_a_folder_beside_path(tmp_path: Path) -> None:
+    (tmp_path / "15" / "bin").mkdir(parents=True)
+    program = tmp_path / "15" / "bin" / "engine"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    row = Program(name="engine", executables=("engine",), packages={}, folders=(f"{tmp_path}/*/bin",))
+    assert row.find() == program
+
+
+def test_a_missing_program_says_what_to_do() -> None:
+    assert ABSENT.find() is None
+    remedy = ABSENT.remedy()
+    assert "apt-get: absent-server" in remedy
+    assert "docker compose up -d absent" in remedy
+    assert "CHANNELS_TRUNK_ABSENT_URL" in remedy
+
+
+def test_the_run_fails_when_a_program_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ensure_servers, "PROGRAMS", {"absent": ABSENT})
+    monkeypatch.setattr(ensure_servers, "MANAGERS", ())
+    assert ensure_servers.main([]) == 1
+    assert "absent is missing" in capsys.readouterr().err
+
+
+def test_a_missing_program_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = Program(name="engine", executables=("engine",), packages={"maker": ("engine",)}, folders=(str(tmp_path),))
+    maker = tmp_path / "maker"
+    maker.write_text(f'#!/bin/sh\n[ "$*" = "add engine" ] && cp "$0" "{tmp_path}/engine"\n')
+    maker.chmod(0o755)
+    manager = ensure_servers.PackageManager(name="maker", install=("maker", "add"), needs_root=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(ensure_servers, "PROGRAMS", {"engine": program})
+    monkeypatch.setattr(ensure_servers, "MANAGERS", (manager,))
+    assert ensure_servers.main([]) == 0
+    assert program.find() == tmp_path / "engine"
+
+
+def test_nothing_is_installed_without_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    maker = tmp_path / "maker"
+    maker.write_text(f'#!/bin/sh\ntouch "{tmp_path}/called"\n')
+    maker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(ensure_servers, "root_prefix", lambda: None)
+    monkeypatch.setattr(ensure_servers, "PROGRAMS", {"absent": ABSENT})
+    monkeypatch.setattr(ensure_servers, "MANAGERS", (ensure_servers.PackageManager(name="maker", install=("maker",)),))
+    assert ensure_servers.main([]) == 1
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_server_that_the_environment_offers_needs_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ensure_servers, "PROGRAMS", {"absent": ABSENT})
+    monkeypatch.setattr(ensure_servers, "MANAGERS", ())
+    monkeypatch.setenv("CHANNELS_TRUNK_ABSENT_URL", "absent://here")
+    assert ensure_servers.main(["absent"]) == 0
+
+
+def test_packages_of_all_that_is_missing_go_into_one_command() -> None:
+    apt = ensure_servers.MANAGERS[0]
+    command = ensure_servers.install_command(apt, [REDIS, ABSENT], prefix=("sudo", "-n"))
+    assert command[:3] == ("sudo", "-n", "apt-get")
+    assert command[-2:] == ("redis-server", "absent-server")
+
+
+def test_a_recipe_without_its_program_is_an_error(tmp_path: Path) -> None:
+    recipe = servers.Recipe(program=ABSENT, command=lambda port, folder: [], answers=lambda port: True, url="")
+    with pytest.raises(servers.ServerError, match="absent is missing"):
+        servers.start(recipe, tmp_path)
+
+
+def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
+    shell = Program(name="shell", executables=("sh",), packages={})
+    recipe = servers.Recipe(
+        program=shell,
+        command=lambda port, folder: ["-c", "echo no room >&2; exit 1"],
+        answers=lambda port: False,
+        url="",
+    )
+    with pytest.raises(servers.ServerError, match="no room"):
+        servers.start(recipe, tmp_path)
+
+
+def test_redis_answers_on_its_address(redis_url: str) -> None:
+    host, port = redis_url.removeprefix("redis://").split("/")[0].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(b"PING\r\n")
+        assert connection.recv(16).startswith(b"+PONG")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
+def test_a_server_dies_with_a_killed_run() -> None:
+    program = (
+        "import subprocess, sys, os, time\n"
+        "child = subprocess.Popen([sys.executable, sys.argv[1], str(os.getpid()), '/bin/sleep', '300'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(300)\n"
+    )
+    run = [sys.executable, "-c", program, str(servers.BOUND_TO_PARENT)]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        command = Path(f"/proc/{child}/cmdline")
+        eventually_blocking(lambda: command.read_bytes().startswith(b"/bin/sleep"), within=10)
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    eventually_blocking(lambda: not is_running(child), within=10)
+
+
+def is_running(pid: int) -> bool:
+    """A zombie that nobody has waited for yet does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
