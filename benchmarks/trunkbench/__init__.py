@@ -1,0 +1,1 @@
+"""The benchmark of channels-trunk and its peers: see benchmarks/README.md."""

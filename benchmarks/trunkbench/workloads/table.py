@@ -1,0 +1,28 @@
+"""The table of the workloads, in the order of the report."""
+
+from __future__ import annotations
+
+from trunkbench.figures import Workload
+from trunkbench.workloads import (
+    bare,
+    fan_out,
+    group_add,
+    idle,
+    one_process,
+    one_way,
+    round_trip,
+    sync_callers,
+    worker_channel,
+)
+
+WORKLOADS: tuple[Workload, ...] = (
+    *bare.WORKLOADS,
+    *one_way.WORKLOADS,
+    *round_trip.WORKLOADS,
+    *fan_out.WORKLOADS,
+    *group_add.WORKLOADS,
+    *one_process.WORKLOADS,
+    *sync_callers.WORKLOADS,
+    *worker_channel.WORKLOADS,
+    *idle.WORKLOADS,
+)
