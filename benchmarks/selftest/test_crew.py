@@ -34,28 +34,28 @@ def log(tmp_path: Path) -> Path:
 def test_orders_are_answered(log: Path) -> None:
     """The pipe works in both directions, and the process ends by itself."""
     assert ask(answers, log=log, times=3) == 3
-    assert STARTED[-1].process.exitcode == 0
+    assert STARTED[-1].exit_status == 0
 
 
 def test_an_error_in_a_process_is_reported(log: Path) -> None:
     """With its text."""
     with pytest.raises(MeasurementError, match="ValueError: out of tune"):
         ask(fails, log=log)
-    assert STARTED[-1].process.exitcode == 1
+    assert STARTED[-1].exit_status == 1
 
 
 def test_a_process_that_ends_is_reported(log: Path) -> None:
     """Its end of the pipe closes."""
     with pytest.raises(MeasurementError, match="ended while 'answer'"):
         ask(vanishes, log=log)
-    assert STARTED[-1].process.exitcode == 3
+    assert STARTED[-1].exit_status == 3
 
 
 def test_a_silent_process_is_reported_and_killed(log: Path) -> None:
     """Nobody waits for ever, and nothing stays behind."""
     with pytest.raises(MeasurementError, match="no 'answer' within"):
         ask(hangs, log=log, times=2, within=0.1)
-    assert STARTED[-1].process.exitcode == -9
+    assert STARTED[-1].exit_status == -9
 
 
 @pytest.mark.parametrize("rate", [10, 1_000, 100_000, 10_000_000])

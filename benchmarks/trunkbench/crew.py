@@ -38,6 +38,7 @@ class Member:
     def __init__(self, *, title: str, process: BaseProcess, connection: Connection[Any, Any], log: Path) -> None:
         self.title = title
         self.process = process
+        self.exit_status: int | None = None  # Negative: the signal that ended it. None until stop().
         self._connection = connection
         self._log = log
 
@@ -58,17 +59,20 @@ class Member:
         return order.data
 
     def stop(self, *, within: float) -> str | None:
-        """End the process; say what was wrong with its ending, if anything."""
+        """End the process and free what it held here; say what was wrong with its ending, if anything."""
         with contextlib.suppress(OSError):  # It may be gone already; its exit status tells.
             self.say("stop")
         self.process.join(within)
-        if self.process.exitcode is None:
+        late = self.process.exitcode is None
+        if late:
             self.process.kill()
             self.process.join()
+        self.exit_status = self.process.exitcode
+        self._connection.close()
+        self.process.close()
+        if late:
             return f"{self.title}: did not end within {within:g} s{self._tail()}"
-        return (
-            None if self.process.exitcode == 0 else f"{self.title}: exit status {self.process.exitcode}{self._tail()}"
-        )
+        return None if self.exit_status == 0 else f"{self.title}: exit status {self.exit_status}{self._tail()}"
 
     def _tail(self) -> str:
         try:
