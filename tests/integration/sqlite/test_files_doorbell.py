@@ -121,7 +121,7 @@ async def test_what_is_sent_while_the_socket_is_missing_comes(tmp_path: Path) ->
 
 
 async def test_a_node_that_cannot_be_rung_is_told_to_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorbell.Doorbell, "ring", lambda self, address: doorbell.Rung.UNREACHABLE)
+    monkeypatch.setattr(doorbell.Doorbell, "ring", lambda self, address, ring=b"": doorbell.Rung.UNREACHABLE)
     path = tmp_path / "x.sqlite3"
     async with layers_closed() as layers:
         here, there = layers(path, polling_interval=0.02), layers(path, polling_interval=0.02)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from .doorbell import Doorbell, Rung
 from .neighbours import Neighbours
+from .rings import PLAIN_RING
 
 __all__ = ["Bells"]
 
@@ -15,17 +16,21 @@ class Bells:
         self._doorbell = doorbell
         self._neighbours = neighbours
         self._maintain_soon = maintain_soon
+        self._generation = -1  # of the neighbours, when lines were last hung up
         self.nobody: dict[str, None] = {}  # nodes whose sockets nobody holds any more
         self.unreachable: dict[str, None] = {}  # nodes whose sockets cannot be seen from here
 
-    def ring(self, nodes: Iterable[str]) -> None:
+    def ring(self, nodes: Iterable[str], ring: bytes = PLAIN_RING) -> None:
         """Wake nodes that are to look at the file."""
+        if self._generation != self._neighbours.generation:
+            self._generation = self._neighbours.generation
+            self._doorbell.hang_up({neighbour.doorbell for neighbour in self._neighbours.nodes.values()})
         # A list, because a node that is gone is removed from what may be iterated over.
         for node in list(nodes):
             neighbour = self._neighbours.nodes.get(node)
             if neighbour is None or not neighbour.doorbell or node in self.unreachable:
                 continue
-            rung = self._doorbell.ring(neighbour.doorbell)
+            rung = self._doorbell.ring(neighbour.doorbell, ring)
             if rung is Rung.HEARD:
                 continue
             if rung is Rung.NOBODY:

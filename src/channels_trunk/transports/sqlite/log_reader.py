@@ -10,6 +10,7 @@ from channels_trunk.names import channel_owner
 from channels_trunk.transports.base import LAST_PAGE, NodeContext, Page
 
 from .queues import Queues
+from .rings import Told, unpack_ring
 from .traffic import Traffic
 
 __all__ = ["LogReader"]
@@ -22,14 +23,33 @@ _READ = "SELECT id, CASE WHEN prefix = ? AND origin <> ? THEN frame END FROM tru
 class LogReader:
     """One connection that only reads. Any thread may call it; they take turns."""
 
-    def __init__(self, connection: sqlite3.Connection, context: NodeContext, position: int, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        context: NodeContext,
+        traffic: Traffic,
+        *,
+        position: int,
+        file_id: int | None,
+    ) -> None:
         self._db = connection
         self._context = context
         self._traffic = traffic
+        self._file_id = file_id
+        self._told: Told | None = None
+        self._must_look = True  # somebody asks for what the file holds; cleared before the file is asked
         self._turn = threading.Lock()
         self._closed = False  # guarded by _turn
         self.position = position
         """The id of the last row read; written with _turn held, read by anybody."""
+
+    def rung(self, ring: bytes) -> None:
+        """Somebody rang, alone: if the ring carries the next row, the next read() takes it from there."""
+        told = None if self._file_id is None else unpack_ring(self._file_id, ring)
+        if told is None:
+            self._must_look = True
+        else:
+            self._told = told
 
     def read(self) -> Page:
         """The envelopes for this node in the next rows."""
@@ -37,9 +57,14 @@ class LogReader:
             if self._closed:
                 return LAST_PAGE
             position = self.position
-            rows = self._db.execute(
-                _READ, (self._context.prefix, self._context.node, position, _ROWS_AT_ONCE)
-            ).fetchall()
+            told, self._told = self._told, None
+            if told is None or told.row != position + 1 or self._must_look:
+                self._must_look = False
+                rows = self._db.execute(
+                    _READ, (self._context.prefix, self._context.node, position, _ROWS_AT_ONCE)
+                ).fetchall()
+            else:
+                rows = [told]
             if not rows:
                 return LAST_PAGE
             self.position = rows[-1][0]

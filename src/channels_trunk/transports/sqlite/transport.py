@@ -127,7 +127,7 @@ class SQLiteTransport(EmbeddedTransport):
         traffic = Traffic(context.sink.maintain_soon)
         neighbours = Neighbours(context.node, context.prefix, doorbell.locate)
         bells = Bells(doorbell, neighbours, context.sink.maintain_soon)
-        reader = LogReader(reading, context, position, traffic)
+        reader = LogReader(reading, context, traffic, position=position, file_id=upkeep.file_id)
         writer = Writer(
             writing,
             context,
@@ -136,6 +136,7 @@ class SQLiteTransport(EmbeddedTransport):
             queues=queues,
             neighbours=neighbours,
             bells=bells,
+            file_id=upkeep.file_id,
             begin=f"BEGIN {settings.transaction_mode}",
         )
         writer.watched = self._watched
@@ -272,8 +273,11 @@ class SQLiteTransport(EmbeddedTransport):
 
     def answer_doorbell(self) -> None:
         """Take the rings off the socket."""
+        opened = self._open
         if self._doorbell is not None:
-            self._doorbell.answer()
+            ring = self._doorbell.answer()
+            if opened is not None:
+                opened.reader.rung(ring)
 
     def polling_interval(self) -> float | None:
         """Often where a ring may not come, else as a safety net."""

@@ -53,14 +53,15 @@ class Upkeep:
         self._noted: dict[str, tuple[float, float]] = {}  # nodes, their last heartbeat, and since when it is that
         self._identity = file_identity(settings.path)
         # A deleted file's inode may be given to the next one.
-        self._file_id = connection.execute("SELECT value FROM trunk_meta WHERE name = 'file_id'").fetchone()
+        row = connection.execute("SELECT value FROM trunk_meta WHERE name = 'file_id'").fetchone()
+        self.file_id: int | None = row[0] if row is not None and isinstance(row[0], int) else None
         self._page_size = connection.execute("PRAGMA page_size").fetchone()[0]
         self._unchecked = 0  # bytes written, roughly, since the last checkpoint
 
     @property
     def identity(self) -> object:
         """Which file the connections are open on."""
-        return self._identity, self._file_id
+        return self._identity, self.file_id
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -139,7 +140,7 @@ class Upkeep:
         """Ring everywhere, and clear up after processes that were killed; one ended by a signal is such, too."""
         others = self._others()
         addresses = {node: self._doorbell.locate(node, told) for node, told in others}
-        rung = {node: self._doorbell.ring(address) for node, address in addresses.items()}
+        rung = {node: self._doorbell.probe(address) for node, address in addresses.items()}
         self.forget([node for node, result in rung.items() if result is Rung.NOBODY])
         for address in self._doorbell.orphans(addresses.values()):
             remove_socket(address)
@@ -161,7 +162,7 @@ class Upkeep:
             [
                 node
                 for node in late
-                if self._doorbell.ring(self._doorbell.locate(node, told.get(node, ""))) is not Rung.HEARD
+                if self._doorbell.probe(self._doorbell.locate(node, told.get(node, ""))) is not Rung.HEARD
             ]
         )
 

@@ -13,6 +13,7 @@ from .bells import Bells
 from .log_reader import LogReader
 from .neighbours import GENERATION, GROW, Neighbours, pack_names
 from .queues import QueuedRow, Queues
+from .rings import PLAIN_RING, Told, pack_ring
 from .traffic import Traffic
 
 __all__ = ["Writer"]
@@ -38,6 +39,7 @@ class Writer:
         queues: Queues,
         neighbours: Neighbours,
         bells: Bells,
+        file_id: int | None,
         begin: str,
     ) -> None:
         self._db = connection
@@ -47,6 +49,7 @@ class Writer:
         self._queues = queues
         self._neighbours = neighbours
         self._bells = bells
+        self._file_id = file_id
         self._begin = begin
         self.watched: frozenset[str] = frozenset()
 
@@ -65,8 +68,8 @@ class Writer:
                 return self._publish_with_queues(batch)
             if not neighbours.nodes:
                 return ()
-        row, generation = self._append(batch)
-        self._reader.keep_up(row)
+        told, generation = self._append(batch)
+        self._reader.keep_up(told.row)
         if generation != neighbours.generation:
             # The row is committed: what fails from here on must not have the batch sent again.
             try:
@@ -75,18 +78,22 @@ class Writer:
             except sqlite3.Error as error:
                 neighbours.generation = -1
                 self._context.sink.lost(error)
-        self._bells.ring(neighbours.concerned(batch))
+        self._ring(batch, told)
         return ()
 
-    def _append(self, batch: Sequence[Envelope]) -> tuple[int, int]:
-        """Append a row; return its id and the generation that it found."""
+    def _ring(self, batch: Sequence[Envelope], told: Told) -> None:
+        ring = PLAIN_RING if self._file_id is None else pack_ring(self._file_id, told)
+        self._bells.ring(self._neighbours.concerned(batch), ring)
+
+    def _append(self, batch: Sequence[Envelope]) -> tuple[Told, int]:
+        """Append a row; return it and the generation that it found."""
         context = self._context
         frame = context.codec.encode_frame(context.node, batch)
         expires_at = max(envelope.expires_at for envelope in batch)
         # fetchall, so that the statement comes to its end and commits.
         [(row, generation)] = self._db.execute(_INSERT, (context.prefix, context.node, expires_at, frame)).fetchall()
         self._traffic.wrote(len(frame))
-        return row, generation
+        return Told(row, frame), generation
 
     def _catch_up_members(self, batch: Sequence[Envelope]) -> None:
         """Normal channels that joined a group since we last looked get the message that is in the log already."""
@@ -105,17 +112,17 @@ class Writer:
             self._context.sink.dropped(channel)
 
     def _publish_with_queues(self, batch: Sequence[Envelope]) -> Sequence[int]:
-        row = None
+        told = None
         with self._transaction():
             self._neighbours.refresh(self._db)
             rows = self._rows_for_queues(batch)
             refused = self._enqueue(rows)
             for_log = [envelope for envelope in batch if envelope.kind != Kind.QUEUE]
             if for_log and self._neighbours.nodes:
-                row, _ = self._append(for_log)
-        if row is not None:
-            self._reader.keep_up(row)
-            self._bells.ring(self._neighbours.concerned(for_log))
+                told, _ = self._append(for_log)
+        if told is not None:
+            self._reader.keep_up(told.row)
+            self._ring(for_log, told)
         self._wake_for(rows)
         return refused
 
