@@ -1,6 +1,6 @@
 """The programs that the tests need beside Python: how to find each, and which package brings it.
 
-One row each. To add a server: a row here, and a recipe in tests/plugins/servers.py. Standard library only.
+One row each. To add a server: a row here, and a fixture in tests/plugins/servers. Standard library only.
 """
 
 import os
@@ -48,6 +48,23 @@ REDIS = Program(
     packages={"apt-get": ("redis-server",), "dnf": ("redis",), "apk": ("redis",), "brew": ("redis",)},
     url_variable="CHANNELS_TRUNK_REDIS_URL",
 )
+POSTGRES = Program(
+    name="postgres",
+    executables=("postgres",),
+    packages={
+        "apt-get": ("postgresql",),
+        "dnf": ("postgresql-server", "postgresql-contrib"),
+        "apk": ("postgresql", "postgresql-contrib"),
+        "brew": ("postgresql@17",),
+    },
+    folders=(
+        "/usr/lib/postgresql/*/bin",
+        "/usr/libexec/postgresql*",
+        "/opt/homebrew/opt/postgresql@*/bin",
+        "/usr/local/opt/postgresql@*/bin",
+    ),
+    url_variable="CHANNELS_TRUNK_POSTGRES_URL",
+)
 CHROMIUM = Program(
     name="chromium",
     executables=("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
@@ -64,4 +81,4 @@ CHROMEDRIVER = Program(
     },
 )
 
-PROGRAMS: Mapping[str, Program] = {program.name: program for program in (REDIS, CHROMIUM, CHROMEDRIVER)}
+PROGRAMS: Mapping[str, Program] = {program.name: program for program in (REDIS, POSTGRES, CHROMIUM, CHROMEDRIVER)}

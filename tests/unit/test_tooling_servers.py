@@ -11,6 +11,7 @@ import pytest
 
 from channels_trunk.testing import eventually_blocking
 from tests.plugins import servers
+from tests.plugins.servers import keeper
 from tools import ensure_servers
 from tools.server_table import PROGRAMS, REDIS, Program
 
@@ -92,22 +93,34 @@ def test_packages_of_all_that_is_missing_go_into_one_command() -> None:
     assert command[-2:] == ("redis-server", "absent-server")
 
 
-def test_a_recipe_without_its_program_is_an_error(tmp_path: Path) -> None:
-    recipe = servers.Recipe(program=ABSENT, command=lambda port, folder: [], answers=lambda port: True, url="")
+def test_a_server_without_its_program_is_an_error() -> None:
     with pytest.raises(servers.ServerError, match="absent is missing"):
-        servers.start(recipe, tmp_path)
+        servers.find(ABSENT)
 
 
-def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
-    shell = Program(name="shell", executables=("sh",), packages={})
-    recipe = servers.Recipe(
-        program=shell,
-        command=lambda port, folder: ["-c", "echo no room >&2; exit 1"],
-        answers=lambda port: False,
-        url="",
-    )
-    with pytest.raises(servers.ServerError, match="no room"):
-        servers.start(recipe, tmp_path)
+def test_a_server_that_does_not_start_shows_its_log() -> None:
+    with servers.private_folder("none") as folder, pytest.raises(servers.ServerError, match="no room"):
+        servers.start_on_free_port(
+            lambda port: ["/bin/sh", "-c", "echo no room; exit 1"], answers=lambda port: False, folder=folder
+        )
+
+
+def test_a_program_that_cannot_be_run_is_named() -> None:
+    with servers.private_folder("none") as folder, pytest.raises(servers.ServerError, match="/no/such/program"):
+        servers.Process(["/no/such/program"], folder=folder).start(lambda: False)
+
+
+def test_a_server_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.plugins.servers.process.STOP_SECONDS", 1)
+    with servers.private_folder("deaf") as folder:
+        ready = folder / "ready"
+        deaf = servers.Process(
+            ["/bin/sh", "-c", f"trap '' TERM; : > {ready}; while :; do sleep 1; done"], folder=folder
+        )
+        deaf.start(ready.exists)
+        with pytest.raises(servers.ServerError, match="did not stop"):
+            deaf.stop(signal.SIGTERM)
+        assert not deaf.is_running()
 
 
 def test_redis_answers_on_its_address(redis_url: str) -> None:
@@ -117,8 +130,19 @@ def test_redis_answers_on_its_address(redis_url: str) -> None:
         assert connection.recv(16).startswith(b"+PONG")
 
 
+RUN = """
+import sys, time
+from pathlib import Path
+from tests.plugins.servers import Process, keeper
+server = Process(["/bin/sh", "-c", "sleep 300 & sleep 300; true"], folder=Path(sys.argv[1]))
+server.start(lambda: len(keeper.descendants(server.pid)) == 3)
+print(server.pid, flush=True)
+time.sleep(300)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
-def test_a_server_dies_with_a_killed_run() -> None:
+def test_a_program_dies_with_a_killed_run() -> None:
     program = (
         "import subprocess, sys, os, time\n"
         "child = subprocess.Popen([sys.executable, sys.argv[1], str(os.getpid()), '/bin/sleep', '300'])\n"
@@ -134,6 +158,18 @@ def test_a_server_dies_with_a_killed_run() -> None:
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
     eventually_blocking(lambda: not is_running(child), within=10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes are read from /proc")
+def test_a_server_and_its_folder_go_with_a_killed_run() -> None:
+    with servers.private_folder("orphan") as folder:
+        run = [sys.executable, "-c", RUN, str(folder)]
+        with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout is not None
+            pids = keeper.descendants(int(parent.stdout.readline()))
+            parent.kill()
+        eventually_blocking(lambda: not any(map(is_running, pids)), within=10)
+        eventually_blocking(lambda: not folder.exists(), within=10)
 
 
 def is_running(pid: int) -> bool:

@@ -1,0 +1,44 @@
+"""Private servers for tests: started on first use, on a free loopback port, gone when the run ends or dies.
+
+An address in the environment (see tools/server_table.py) is used instead of starting one; tests that crash their server
+need its program in any case. A server that cannot be had is an error, never a skip. To add a server: a row in the table
+and a module here with its fixture.
+"""
+
+from tests.plugins.servers.postgres import (
+    OwnPostgresFactory,
+    own_postgres,
+    postgres,
+    postgres_clusters,
+    postgres_database,
+)
+from tests.plugins.servers.postgres_server import OwnPostgres, PostgresServer, dsn_for
+from tests.plugins.servers.process import (
+    BOUND_TO_PARENT,
+    Process,
+    ServerError,
+    find,
+    free_port,
+    private_folder,
+    start_on_free_port,
+)
+from tests.plugins.servers.redis import redis_url
+
+__all__ = [
+    "BOUND_TO_PARENT",
+    "OwnPostgres",
+    "OwnPostgresFactory",
+    "PostgresServer",
+    "Process",
+    "ServerError",
+    "dsn_for",
+    "find",
+    "free_port",
+    "own_postgres",
+    "postgres",
+    "postgres_clusters",
+    "postgres_database",
+    "private_folder",
+    "redis_url",
+    "start_on_free_port",
+]
