@@ -6,7 +6,14 @@ import hypothesis
 import pytest
 from django.conf import settings
 
-pytest_plugins = ["tests.plugins.clock", "tests.plugins.leaks", "tests.plugins.servers", "tests.plugins.stacks"]
+# In this order: a plugin that another one imports comes before it.
+pytest_plugins = [
+    "tests.plugins.clock",
+    "tests.plugins.leaks",
+    "tests.plugins.servers",
+    "tests.plugins.proxy",
+    "tests.plugins.stacks",
+]
 
 # The machine's speed is no property of the code. In CI the same examples are tried in every run.
 hypothesis.settings.register_profile("local", deadline=None)

@@ -1,0 +1,166 @@
+"""A TCP proxy for faults of the network: connections that are reset, refused, or hang."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.plugins.servers import free_port
+
+LOOPBACK = "127.0.0.1"
+CALL_SECONDS = 10.0
+CHUNK = 65_536
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no time: close() sends RST instead of FIN
+
+_T = TypeVar("_T")
+_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Proxy:
+    """Passes connections on to a target, until told otherwise. Runs in a thread of its own; any thread may call it.
+
+    Each method holds when it returns.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.address = (LOOPBACK, free_port())
+        self._target = (host, port)
+        self._loop = asyncio.new_event_loop()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._listener: asyncio.Server | None = None
+        self._links: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}  # of the proxy's thread alone
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._thread.start()
+        self._call(self._listen())
+
+    @property
+    def host(self) -> str:
+        return self.address[0]
+
+    @property
+    def port(self) -> int:
+        return self.address[1]
+
+    def connections(self) -> int:
+        """How many clients are connected now."""
+        return self._call(self._count())
+
+    def cut(self) -> None:
+        """Reset every connection, on both sides. New ones are still taken."""
+        self._call(self._cut())
+
+    def hang(self) -> None:
+        """Keep connections open and take new ones, but pass nothing on: a network that is cut in two.
+
+        As with TCP nothing is lost by it: after resume() what was sent meanwhile goes on its way.
+        """
+        self._call(self._hang())
+
+    def refuse(self) -> None:
+        """Refuse new connections; those that exist stay."""
+        self._call(self._refuse())
+
+    def resume(self) -> None:
+        """Take connections and pass everything on, again."""
+        self._call(self._resume())
+
+    def retarget(self, host: str, port: int) -> None:
+        """Pass new connections on to another address; those that exist stay where they are."""
+        self._target = (host, port)
+
+    def close(self) -> None:
+        """Reset every connection and stop."""
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS)
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._accepted, *self.address)
+
+    async def _count(self) -> int:
+        return len(self._links)
+
+    async def _hang(self) -> None:
+        self._flowing.clear()
+
+    async def _refuse(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def _resume(self) -> None:
+        await self._listen()
+        self._flowing.set()
+
+    async def _close(self) -> None:
+        await self._refuse()
+        await self._cut()
+
+    async def _cut(self) -> None:
+        links = dict(self._links)
+        for task, writers in links.items():
+            _reset(writers)
+            task.cancel()
+        await asyncio.gather(*links, return_exceptions=True)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
+        task = self._loop.create_task(self._link((reader, writer), writers))
+        self._links[task] = writers
+        task.add_done_callback(self._links.pop)
+
+    async def _link(self, client: _Stream, writers: list[asyncio.StreamWriter]) -> None:
+        """Serve one connection; `writers` is where _cut() looks."""
+        try:
+            await self._flowing.wait()
+            target = await asyncio.open_connection(*self._target)
+            writers.append(target[1])
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(client[0], target[1]))
+                group.create_task(self._pump(target[0], client[1]))
+        except* OSError:
+            _reset(writers)  # one side was reset, or the target refused: so is the other
+        finally:
+            for writer in writers:
+                writer.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(CHUNK):
+            await self._flowing.wait()
+            writer.write(data)
+            await writer.drain()
+        await self._flowing.wait()
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+def _reset(writers: list[asyncio.StreamWriter]) -> None:
+    for writer in writers:
+        with contextlib.suppress(OSError):  # it has been closed meanwhile
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        writer.transport.abort()
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[[str, int], Proxy]]:
+    """Call it with a target's host and port for a proxy of the test's own."""
+    with ExitStack() as stack:
+
+        def start(host: str, port: int) -> Proxy:
+            made = Proxy(host, port)
+            stack.callback(made.close)
+            return made
+
+        yield start
