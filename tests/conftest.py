@@ -10,8 +10,8 @@ from django.conf import settings
 pytest_plugins = [
     "tests.plugins.clock",
     "tests.plugins.leaks",
-    "tests.plugins.servers",
     "tests.plugins.proxy",
+    "tests.plugins.servers",
     "tests.plugins.stacks",
 ]
 

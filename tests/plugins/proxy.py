@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.plugins.servers import free_port
+from tests.plugins.ports import LOOPBACK, free_port
 
-LOOPBACK = "127.0.0.1"
 CALL_SECONDS = 10.0
 CHUNK = 65_536
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no time: close() sends RST instead of FIN

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from channels_trunk.testing import eventually_blocking
-from tests.plugins.servers import OwnPostgres, OwnPostgresFactory, PostgresServer, dsn_for, keeper
+from tests.plugins.servers import OwnPostgres, OwnPostgresFactory, PostgresPairFactory, PostgresServer, dsn_for, keeper
 
 
 @pytest.fixture
@@ -135,3 +135,19 @@ def orphans(server: OwnPostgres) -> Iterator[list[int]]:
 def test_all_processes_die_with_their_keeper(server: OwnPostgres, orphans: list[int]) -> None:
     os.kill(server.process.pid, signal.SIGKILL)
     eventually_blocking(lambda: not any(map(is_running, orphans)), within=20)
+
+
+def test_a_standby_takes_over_at_the_same_address(postgres_pair: PostgresPairFactory) -> None:
+    pair = postgres_pair()
+    dsn = pair.fresh_database()
+    pair.primary.execute("CREATE TABLE kept AS SELECT 1", dsn=dsn)
+    pair.primary.execute("CREATE UNLOGGED TABLE lost AS SELECT 1", dsn=dsn)
+    pair.wait_for_standby()
+    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_is_in_recovery()")
+        pair.fail_over()
+        with pytest.raises(psycopg.OperationalError):
+            cursor.execute("SELECT 1")
+    assert pair.standby.execute("SELECT pg_is_in_recovery()", dsn=dsn) == [(False,)]
+    assert pair.standby.execute("TABLE kept", dsn=dsn) == [(1,)]
+    assert pair.standby.execute("TABLE lost", dsn=dsn) == []

@@ -5,6 +5,7 @@ need its program in any case. A server that cannot be had is an error, never a s
 and a module here with its fixture.
 """
 
+from tests.plugins.ports import free_port
 from tests.plugins.servers.postgres import (
     OwnPostgresFactory,
     own_postgres,
@@ -12,13 +13,13 @@ from tests.plugins.servers.postgres import (
     postgres_clusters,
     postgres_database,
 )
+from tests.plugins.servers.postgres_pair import PostgresPair, PostgresPairFactory, postgres_pair
 from tests.plugins.servers.postgres_server import OwnPostgres, PostgresServer, dsn_for
 from tests.plugins.servers.process import (
     BOUND_TO_PARENT,
     Process,
     ServerError,
     find,
-    free_port,
     private_folder,
     start_on_free_port,
 )
@@ -28,6 +29,8 @@ __all__ = [
     "BOUND_TO_PARENT",
     "OwnPostgres",
     "OwnPostgresFactory",
+    "PostgresPair",
+    "PostgresPairFactory",
     "PostgresServer",
     "Process",
     "ServerError",
@@ -38,6 +41,7 @@ __all__ = [
     "postgres",
     "postgres_clusters",
     "postgres_database",
+    "postgres_pair",
     "private_folder",
     "redis_url",
     "start_on_free_port",

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
-from tests.plugins.servers.process import LOOPBACK, Process, free_port
+from tests.plugins.ports import LOOPBACK, free_port
+from tests.plugins.servers.process import Process
 
 OWNER = "trunk"
 SUPERUSER = "postgres"
@@ -97,7 +98,9 @@ class OwnPostgres(PostgresServer):
     """
 
     def __init__(self, data: Path, *, binary: Path, password: str, settings: Mapping[str, str]) -> None:
+        self.host = LOOPBACK
         self.port = free_port()
+        self.password = password
         super().__init__(f"postgresql://{SUPERUSER}:{password}@{LOOPBACK}:{self.port}/postgres")
         self.data = data
         self.binary = binary

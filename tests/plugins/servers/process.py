@@ -3,10 +3,8 @@
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,41 +14,19 @@ from pathlib import Path
 
 from channels_trunk.testing import eventually_blocking
 from tests.plugins import leaks
+from tests.plugins.ports import free_port
 from tests.plugins.servers import keeper
 from tools.server_table import Program
 
 BOUND_TO_PARENT = Path(__file__).parent.with_name("bound_to_parent.py")
-LOOPBACK = "127.0.0.1"
 ACCOUNT = "nobody"  # what servers run as when the tests run as root
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 ATTEMPTS = 3  # of starting: another process may take the free port between our look and the server's bind
-FIRST_PORT = 20_000
 
 
 class ServerError(Exception):
     """A server that tests need could not be found, started or stopped."""
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on right now.
-
-    It lies below the ports that the system gives to outgoing connections: one of those would take the port of a server
-    that is down for a moment, and a client that tries again and again could even connect to itself.
-    """
-    while True:
-        port = random.SystemRandom().randrange(FIRST_PORT, _first_outgoing_port())
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
-
-
-def _first_outgoing_port() -> int:
-    try:
-        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except OSError:
-        first = 49_152
-    return first if first >= FIRST_PORT + 1000 else 65_536
 
 
 def account() -> str:

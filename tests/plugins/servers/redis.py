@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.servers.process import LOOPBACK, find, private_folder, start_on_free_port
+from tests.plugins.ports import LOOPBACK
+from tests.plugins.servers.process import find, private_folder, start_on_free_port
 from tools.server_table import REDIS
 
 
