@@ -215,6 +215,7 @@ _ENVELOPES = st.lists(
 )
 ONE = [Envelope(Kind.GROUP, "room", 5.0, MSGPACK.pack({"type": "x", "n": 1}))]
 FRAME = MSGPACK.encode_frame("node", ONE)
+HEAD = bytes((FRAME_VERSION, 0, 4)) + b"asgi"
 
 
 @given(_TEXT, _ENVELOPES)
@@ -232,6 +233,8 @@ def test_random_bytes_are_a_decode_error(junk: bytes) -> None:
 def test_random_bytes_behind_a_good_head_are_a_decode_error(junk: bytes) -> None:
     with pytest.raises(DecodeError):
         MSGPACK.decode_frame(bytes((FRAME_VERSION, 0)) + junk)
+    with pytest.raises(DecodeError):
+        MSGPACK.decode_frame(HEAD + junk)
 
 
 def test_every_truncated_frame_is_a_decode_error() -> None:
@@ -286,12 +289,33 @@ def test_an_unknown_encryption_byte_is_a_decode_error() -> None:
 )
 def test_a_frame_of_another_shape_is_a_decode_error(content: Any) -> None:
     with pytest.raises(DecodeError, match=r"^malformed frame: "):
-        MSGPACK.decode_frame(bytes((FRAME_VERSION, 0)) + msgspec.msgpack.encode(content))
+        MSGPACK.decode_frame(HEAD + msgspec.msgpack.encode(content))
 
 
 def test_a_frame_nested_beyond_all_depth_is_a_decode_error() -> None:
     with pytest.raises(DecodeError):
-        MSGPACK.decode_frame(bytes((FRAME_VERSION, 0)) + b"\x91" * 200_000)
+        MSGPACK.decode_frame(HEAD + b"\x91" * 200_000)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=100))
+def test_a_prefix_of_every_kind_is_carried(prefix: str) -> None:
+    codec = Codec(serializer_format="msgpack", cipher=None, prefix=prefix)
+
+    assert codec.decode_frame(codec.encode_frame("node", ONE)) == ("node", ONE)
+
+
+@pytest.mark.parametrize("prefix", ["other", "asg", "asgi2", "x", "x" * 100])
+def test_a_frame_of_another_prefix_is_a_decode_error_that_does_not_quote_it(prefix: str) -> None:
+    other = Codec(serializer_format="msgpack", cipher=None, prefix=prefix)
+
+    with pytest.raises(DecodeError, match=r"^the frame is not of this layer's prefix, 'asgi'$"):
+        MSGPACK.decode_frame(other.encode_frame("node", ONE))
+
+
+@pytest.mark.parametrize("rest", [b"", b"\x04", b"\x04asg", b"\xff" * 200])
+def test_a_prefix_that_is_cut_off_is_a_malformed_frame(rest: bytes) -> None:
+    with pytest.raises(DecodeError, match=r"^malformed frame: too short$"):
+        MSGPACK.decode_frame(bytes((FRAME_VERSION, 0)) + rest)
 
 
 # --- another serializer_format
@@ -330,7 +354,7 @@ def test_a_malformed_body_of_another_format_is_a_decode_error() -> None:
 
 
 def test_an_unknown_format_is_named() -> None:
-    frame = FRAME[:2] + msgspec.msgpack.encode(("n", "pickle", ONE))
+    frame = HEAD + msgspec.msgpack.encode(("n", "pickle", ONE))
 
     with pytest.raises(DecodeError, match=r"^frame of the unknown serializer_format 'pickle'$"):
         MSGPACK.decode_frame(frame)

@@ -39,6 +39,18 @@ def test_a_frame_shows_nothing_of_message_group_or_node() -> None:
     assert b"the-room" in _codec().encode_frame("the-node", BATCH)  # so that this test can fail
 
 
+def test_a_frame_that_was_copied_to_another_prefix_does_not_open_there() -> None:
+    def codec(prefix: str) -> Codec:
+        return Codec(serializer_format="msgpack", cipher=make_cipher(["key"]), prefix=prefix)
+
+    frame = codec("blue").encode_frame("n", BATCH)
+
+    assert codec("blue").decode_frame(frame) == ("n", BATCH)
+    assert b"blue" not in frame
+    with pytest.raises(DecodeError, match=r"^the frame is not of this layer's prefix, 'green'$"):
+        codec("green").decode_frame(frame)
+
+
 def test_strings_and_byte_strings_are_the_same_key() -> None:
     assert _codec(b"key").decode_frame(_codec("key").encode_frame("n", BATCH)) == ("n", BATCH)
 

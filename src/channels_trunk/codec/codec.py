@@ -1,8 +1,11 @@
 """The codec of one layer: bodies for messages, frames for batches of envelopes.
 
-A frame is one version byte, one byte that says whether it is encrypted, and a msgpack array: the id of the sending
-node, its serializer format, and the envelopes. A batch is packed (and encrypted) as one piece: a Fernet token costs
-about 30 us whatever its length, so that encryption costs once per batch, and hides the names of groups and channels.
+A frame is one version byte, one byte that says whether the rest is encrypted, and the batch: the layer's prefix behind
+its length, and a msgpack array of the sending node's id, its serializer format, and the envelopes. A batch is packed
+(and encrypted) as one piece: a Fernet token costs about 30 us whatever its length, so that encryption costs once per
+batch, and hides the names of groups and channels. The prefix stands in the encrypted part, because a frame that was
+copied from one prefix to another would otherwise pass for one of its own; and outside of the array, because there it
+is compared byte for byte before anything is decoded, which costs nothing (inside it cost 13 %).
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ from .serializers import BaseMessageSerializer, make_serializer
 __all__ = ["FRAME_VERSION", "Codec"]
 
 FRAME_VERSION = 1
+_DEFAULT_PREFIX = "asgi"
 _PLAIN_HEAD = bytes((FRAME_VERSION, 0))
 _SEALED_HEAD = bytes((FRAME_VERSION, 1))
 
@@ -37,8 +41,13 @@ _decode_control = msgspec.msgpack.Decoder(Control).decode
 class Codec:
     """Pure: no state but its settings, so any thread may use it at any time."""
 
-    def __init__(self, *, serializer_format: str, cipher: Cipher | None) -> None:
+    def __init__(self, *, serializer_format: str, cipher: Cipher | None, prefix: str = _DEFAULT_PREFIX) -> None:
         self._format = serializer_format
+        self._prefix = prefix
+        self._realm = bytes((len(prefix),)) + prefix.encode("ascii")
+        self._plain_head = _PLAIN_HEAD + self._realm
+        self._plain_length = len(self._plain_head)
+        self._is_plain = cipher is None
         self._serializer = make_serializer(serializer_format)
         self._cipher = cipher
         self.unpack = self._serializer.from_bytes
@@ -72,16 +81,15 @@ class Codec:
         """Return the frame that carries `envelopes`."""
         data = _encode((origin, self._format, envelopes))
         if self._cipher is None:
-            return _PLAIN_HEAD + data
-        return _SEALED_HEAD + self._cipher.encrypt(data)
+            return self._plain_head + data
+        return _SEALED_HEAD + self._cipher.encrypt(self._realm + data)
 
     def decode_frame(self, frame: bytes) -> tuple[str, list[Envelope]]:
         """Return the origin and the envelopes of a frame; raises DecodeError or DecryptError, and nothing else."""
-        if not isinstance(frame, bytes) or len(frame) < 2:
-            raise DecodeError("malformed frame: too short")
-        if frame[0] != FRAME_VERSION:
-            raise DecodeError(f"frame of version {frame[0]}; this channels-trunk reads version {FRAME_VERSION}")
-        data = self._opened(frame)
+        if self._is_plain and frame.__class__ is bytes and frame.startswith(self._plain_head):
+            data = frame[self._plain_length :]
+        else:
+            data = self._of_this_prefix(self._opened(frame))
         try:
             decoded = _decode_frame(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -91,6 +99,10 @@ class Codec:
         return decoded.origin, decoded.envelopes
 
     def _opened(self, frame: bytes) -> bytes:
+        if not isinstance(frame, bytes) or len(frame) < 2:
+            raise DecodeError("malformed frame: too short")
+        if frame[0] != FRAME_VERSION:
+            raise DecodeError(f"frame of version {frame[0]}; this channels-trunk reads version {FRAME_VERSION}")
         if frame[1] not in (0, 1):
             raise DecodeError(f"malformed frame: encryption byte {frame[1]}")
         sealed = frame[1] == 1
@@ -102,6 +114,14 @@ class Codec:
             # Accepting it would let anybody who can write to the store forge messages.
             raise DecryptError("the frame is not encrypted, and this layer has symmetric_encryption_keys")
         return self._cipher.decrypt(frame[2:])
+
+    def _of_this_prefix(self, data: bytes) -> bytes:
+        if not data.startswith(self._realm):
+            if not data or len(data) <= data[0]:
+                raise DecodeError("malformed frame: too short")
+            # What is there instead is not shown: it need not be a prefix.
+            raise DecodeError(f"the frame is not of this layer's prefix, {self._prefix!r}")
+        return data[len(self._realm) :]
 
     def _translated(self, frame: _Frame) -> list[Envelope]:
         """Repack bodies of a node that has another serializer_format, as while a deployment changes it."""

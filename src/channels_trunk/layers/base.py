@@ -54,7 +54,9 @@ class TrunkChannelLayer(BaseChannelLayer):
         self._max_message_size: int = values["max_message_size"]
         self._capacity_of = make_capacity_of(self.capacity, self.channel_capacity, enforce=values["enforce_capacity"])
         self._codec = Codec(
-            serializer_format=values["serializer_format"], cipher=make_cipher(values["symmetric_encryption_keys"])
+            serializer_format=values["serializer_format"],
+            cipher=make_cipher(values["symmetric_encryption_keys"]),
+            prefix=self.prefix,
         )
         self._resilience = _Resilience(values["resilience"]) if values["resilience"] else None
         self._making = threading.Lock()

@@ -22,6 +22,8 @@ from tests.integration.sqlite.bad_input import BOUND, layers_closed, proves_itse
 CODEC = Codec(serializer_format="msgpack", cipher=None)
 GOOD = {"type": "good"}
 
+HEAD = bytes((FRAME_VERSION, 0, 4)) + b"asgi"
+
 GARBAGE: dict[str, Any] = {
     "empty": b"",
     "one byte": b"\x01",
@@ -31,12 +33,14 @@ GARBAGE: dict[str, Any] = {
     "empty text": "",
     "number": 17,
     "real": 1.5,
-    "unknown version": bytes((FRAME_VERSION + 1, 0)) + b"\x93\xa1n\xa7msgpack\x90",
+    "unknown version": bytes((FRAME_VERSION + 1, 0, 4)) + b"asgi\x93\xa1n\xa7msgpack\x90",
     "unknown encryption": bytes((FRAME_VERSION, 9)) + b"rest",
     "truncated": CODEC.encode_frame("n", [Envelope(Kind.GROUP, "room", 2e9, b"body")])[:-3],
     "encrypted for others": bytes((FRAME_VERSION, 1)) + b"gAAAAABopensesame",
-    "another shape": bytes((FRAME_VERSION, 0)) + msgspec.msgpack.encode({"origin": "n"}),
-    "unknown serializer": bytes((FRAME_VERSION, 0)) + msgspec.msgpack.encode(("n", "pickle", [])),
+    "another shape": HEAD + msgspec.msgpack.encode({"origin": "n"}),
+    "unknown serializer": HEAD + msgspec.msgpack.encode(("n", "pickle", [])),
+    "no prefix": bytes((FRAME_VERSION, 0)) + msgspec.msgpack.encode(("n", "msgpack", [])),
+    "another prefix": Codec(serializer_format="msgpack", cipher=None, prefix="other").encode_frame("n", []),
 }
 
 
