@@ -65,6 +65,11 @@ POSTGRES = Program(
     ),
     url_variable="CHANNELS_TRUNK_POSTGRES_URL",
 )
+PGBOUNCER = Program(
+    name="pgbouncer",
+    executables=("pgbouncer",),
+    packages=dict.fromkeys(("apt-get", "dnf", "apk", "brew"), ("pgbouncer",)),
+)
 CHROMIUM = Program(
     name="chromium",
     executables=("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
@@ -81,4 +86,6 @@ CHROMEDRIVER = Program(
     },
 )
 
-PROGRAMS: Mapping[str, Program] = {program.name: program for program in (REDIS, POSTGRES, CHROMIUM, CHROMEDRIVER)}
+PROGRAMS: Mapping[str, Program] = {
+    program.name: program for program in (REDIS, POSTGRES, PGBOUNCER, CHROMIUM, CHROMEDRIVER)
+}

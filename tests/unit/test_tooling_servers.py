@@ -100,9 +100,7 @@ def test_a_server_without_its_program_is_an_error() -> None:
 
 def test_a_server_that_does_not_start_shows_its_log() -> None:
     with servers.private_folder("none") as folder, pytest.raises(servers.ServerError, match="no room"):
-        servers.start_on_free_port(
-            lambda port: ["/bin/sh", "-c", "echo no room; exit 1"], answers=lambda port: False, folder=folder
-        )
+        servers.Process(["/bin/sh", "-c", "echo no room; exit 1"], folder=folder).start(lambda: False)
 
 
 def test_a_program_that_cannot_be_run_is_named() -> None:

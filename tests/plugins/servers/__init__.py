@@ -6,6 +6,7 @@ and a module here with its fixture.
 """
 
 from tests.plugins.ports import free_port
+from tests.plugins.servers.pgbouncer import PgBouncer, PgBouncerFactory, pgbouncer
 from tests.plugins.servers.postgres import (
     OwnPostgresFactory,
     own_postgres,
@@ -21,7 +22,6 @@ from tests.plugins.servers.process import (
     ServerError,
     find,
     private_folder,
-    start_on_free_port,
 )
 from tests.plugins.servers.redis import redis_url
 
@@ -29,6 +29,8 @@ __all__ = [
     "BOUND_TO_PARENT",
     "OwnPostgres",
     "OwnPostgresFactory",
+    "PgBouncer",
+    "PgBouncerFactory",
     "PostgresPair",
     "PostgresPairFactory",
     "PostgresServer",
@@ -38,11 +40,11 @@ __all__ = [
     "find",
     "free_port",
     "own_postgres",
+    "pgbouncer",
     "postgres",
     "postgres_clusters",
     "postgres_database",
     "postgres_pair",
     "private_folder",
     "redis_url",
-    "start_on_free_port",
 ]

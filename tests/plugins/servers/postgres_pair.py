@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from channels_trunk.testing import eventually_blocking
 from tests.plugins.proxy import Proxy
 from tests.plugins.servers.postgres import OwnPostgresFactory
-from tests.plugins.servers.postgres_server import SUPERUSER, OwnPostgres
+from tests.plugins.servers.postgres_server import SUPERUSER, OwnPostgres, dsn_for
 from tests.plugins.servers.process import private_folder, run_as_account
 
 CATCH_UP_SECONDS = 20.0
@@ -33,9 +32,7 @@ class PostgresPair:
 
     def by_address(self, dsn: str) -> str:
         """The same database, by the common address."""
-        parts = urlsplit(dsn)
-        place = f"{parts.username}:{parts.password}@{self.address.host}:{self.address.port}"
-        return parts._replace(netloc=place).geturl()
+        return dsn_for(dsn, host=self.address.host, port=self.address.port)
 
     def wait_for_standby(self) -> None:
         """Wait until the standby has all that the primary has now."""

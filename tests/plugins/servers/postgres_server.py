@@ -31,11 +31,18 @@ SETTINGS = {
 _numbers = itertools.count(1)
 
 
-def dsn_for(dsn: str, *, database: str | None = None, user: str | None = None, password: str | None = None) -> str:
-    """The same server by another database or role."""
+def dsn_for(
+    dsn: str,
+    *,
+    database: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+) -> str:
+    """The same, but for what is given."""
     parts = urlsplit(dsn)
-    user, password = user or parts.username, password or parts.password
-    place = f"{user}:{password}@{parts.hostname}:{parts.port}"
+    place = f"{user or parts.username}:{password or parts.password}@{host or parts.hostname}:{port or parts.port}"
     return parts._replace(netloc=place, path=f"/{database}" if database else parts.path).geturl()
 
 

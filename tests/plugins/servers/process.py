@@ -1,4 +1,4 @@
-"""Running a server's program: in a folder of its own, on a free loopback port, as an account that is not root."""
+"""Running a server's program: in a folder of its own, as an account that is not root."""
 
 import contextlib
 import os
@@ -14,7 +14,6 @@ from pathlib import Path
 
 from channels_trunk.testing import eventually_blocking
 from tests.plugins import leaks
-from tests.plugins.ports import free_port
 from tests.plugins.servers import keeper
 from tools.server_table import Program
 
@@ -22,7 +21,6 @@ BOUND_TO_PARENT = Path(__file__).parent.with_name("bound_to_parent.py")
 ACCOUNT = "nobody"  # what servers run as when the tests run as root
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
-ATTEMPTS = 3  # of starting: another process may take the free port between our look and the server's bind
 
 
 class ServerError(Exception):
@@ -186,20 +184,3 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:  # it has ended
         return "Z"
-
-
-def start_on_free_port(
-    command: Callable[[int], Sequence[str | Path]], *, answers: Callable[[int], bool], folder: Path
-) -> tuple[Process, int]:
-    """Start a server whose arguments depend on its port; return it and the port it got."""
-    for attempt in range(1, ATTEMPTS + 1):
-        port = free_port()
-        process = Process(command(port), folder=folder)
-        try:
-            process.start(lambda port=port: answers(port))  # type: ignore[misc]
-        except ServerError:
-            if attempt == ATTEMPTS:
-                raise
-        else:
-            return process, port
-    raise AssertionError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.ports import LOOPBACK
-from tests.plugins.servers.process import find, private_folder, start_on_free_port
+from tests.plugins.ports import LOOPBACK, free_port
+from tests.plugins.servers.process import Process, find, private_folder
 from tools.server_table import REDIS
 
 
@@ -33,7 +33,9 @@ def redis_url() -> Iterator[str]:
         yield url
         return
     with private_folder("redis") as folder:
-        process, port = start_on_free_port(lambda port: _command(port, folder), answers=_answers, folder=folder)
+        port = free_port()
+        process = Process(_command(port, folder), folder=folder)
+        process.start(lambda: _answers(port))
         process.belongs_to_session()
         yield f"redis://{LOOPBACK}:{port}"
         process.stop(signal.SIGTERM)
