@@ -15,6 +15,7 @@ from channels_trunk.testing.waiting import eventually
 from tests.integration.sqlite.bad_input import BOUND, holding_lock, layers_closed, proves_itself, reaches
 
 HELLO = {"type": "hello"}
+LONG = {"type": "hello", "text": "x" * 5_000}  # too long for a letter
 TIMEOUT = 0.6
 
 
@@ -29,17 +30,20 @@ async def test_a_lock_held_for_longer_than_send_timeout(inline: bool, tmp_path: 
         waiting = [asyncio.create_task(layer.receive(name)) for layer, name in ((there, channel), (here, "jobs"))]
         with holding_lock(path) as lock:
             for call in (
-                lambda: here.send(channel, HELLO),
+                lambda: here.send(channel, LONG),
                 lambda: here.group_send("room", HELLO),
                 lambda: here.send("others", HELLO),
                 lambda: here.group_add("room", "others"),
-                lambda: in_thread(lambda: here.sync.send(channel, HELLO)),
+                lambda: in_thread(lambda: here.sync.send(channel, LONG)),
             ):
                 started = time.monotonic()
                 with pytest.raises(TransportUnavailable, match=r"within send_timeout=0\.6 s"):
                     await asyncio.wait_for(call(), BOUND)
                 assert TIMEOUT * 0.9 <= time.monotonic() - started < TIMEOUT + 2
-            # In the same process nothing is locked.
+            # A letter needs no file, and in the same process nothing is locked.
+            letters = await there.new_channel()
+            await here.send(letters, HELLO)
+            assert await asyncio.wait_for(there.receive(letters), BOUND) == HELLO
             own = await here.new_channel()
             await here.send(own, HELLO)
             assert await asyncio.wait_for(here.receive(own), BOUND) == HELLO
@@ -82,7 +86,7 @@ async def test_a_lock_does_not_hold_up_the_loop(tmp_path: Path) -> None:
         await reaches(here, there)
         channel = await there.new_channel()
         with holding_lock(path):
-            send = asyncio.ensure_future(here.send(channel, HELLO))
+            send = asyncio.ensure_future(here.send(channel, LONG))
             turns, started = 0, time.monotonic()
             while not send.done():
                 await asyncio.sleep(0.001)

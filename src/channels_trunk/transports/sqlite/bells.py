@@ -16,29 +16,32 @@ class Bells:
         self._doorbell = doorbell
         self._neighbours = neighbours
         self._maintain_soon = maintain_soon
-        self._generation = -1  # of the neighbours, when lines were last hung up
         self.nobody: dict[str, None] = {}  # nodes whose sockets nobody holds any more
         self.unreachable: dict[str, None] = {}  # nodes whose sockets cannot be seen from here
 
     def ring(self, nodes: Iterable[str], ring: bytes = PLAIN_RING) -> None:
         """Wake nodes that are to look at the file."""
-        if self._generation != self._neighbours.generation:
-            self._generation = self._neighbours.generation
-            self._doorbell.hang_up({neighbour.doorbell for neighbour in self._neighbours.nodes.values()})
         # A list, because a node that is gone is removed from what may be iterated over.
         for node in list(nodes):
-            neighbour = self._neighbours.nodes.get(node)
-            if neighbour is None or not neighbour.doorbell or node in self.unreachable:
-                continue
-            rung = self._doorbell.ring(neighbour.doorbell, ring)
-            if rung is Rung.HEARD:
-                continue
+            self._send(node, ring)
+
+    def deliver(self, node: str, letter: bytes) -> bool:
+        """Hand a letter to a node; False if it could not be, and the file has to carry what is in it."""
+        return self._send(node, letter) is Rung.HEARD
+
+    def _send(self, node: str, datagram: bytes) -> Rung:
+        neighbour = self._neighbours.nodes.get(node)
+        if neighbour is None or not neighbour.doorbell or node in self.unreachable:
+            return Rung.UNREACHABLE
+        rung = self._doorbell.ring(neighbour.doorbell, datagram)
+        if not rung.is_held:
             if rung is Rung.NOBODY:
                 self._neighbours.nodes.pop(node)
                 self.nobody[node] = None
             else:
                 self.unreachable[node] = None
             self._maintain_soon()
+        return rung
 
     def take_nobody(self) -> list[str]:
         """The nodes that are gone, once."""

@@ -1,4 +1,4 @@
-"""The wake-up: one datagram socket per node, beside the database file. A ring is a hint; a lost one costs a poll."""
+"""The wake-up, and the way of letters: one datagram socket per node, beside the database file; see rings.py."""
 
 import errno
 import glob
@@ -7,13 +7,16 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Collection
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from enum import Enum, auto
+from functools import partial
 
 from channels_trunk.names import is_node_id
 
-from .rings import LONGEST_RING, PLAIN_RING
+from .rings import LONGEST, PLAIN_RING
 
 with suppress(ImportError):  # Windows has neither, nor the sockets that they would be for.
     from fcntl import ioctl
@@ -23,7 +26,6 @@ __all__ = ["Doorbell", "Rung", "remove_socket"]
 
 # sockaddr_un holds 107 bytes and a zero.
 _LONGEST = 107
-_RINGS_AT_ONCE = 64
 _NOTHING = bytes(4)
 # What says that a socket cannot be beside the database, but may be elsewhere. None: Python itself finds the address too
 # long, because the file's name alone is.
@@ -33,9 +35,15 @@ _NO_PLACE_BESIDE = (None, errno.ENOENT, errno.ENAMETOOLONG, errno.EPERM, errno.E
 class Rung(Enum):
     """What came of a ring."""
 
-    HEARD = auto()  # or the socket is full of rings already
+    HEARD = auto()
+    FULL = auto()  # the socket holds datagrams that were not taken yet, so that its process will look
     NOBODY = auto()  # the socket's process is gone
     UNREACHABLE = auto()  # the socket cannot be seen from here: another mount namespace, or another user's
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process holds the socket."""
+        return self in (Rung.HEARD, Rung.FULL)
 
 
 class Doorbell:
@@ -48,14 +56,18 @@ class Doorbell:
         self._directories: dict[str, int] = {}  # deep directories that others' sockets are in, by open descriptor
         # For each address that was rung a socket of its own. What a stopped process leaves unread counts against the
         # buffer of the socket that sent it: with one for all, nobody else would be heard ringing.
-        self._lines: dict[str, socket.socket] = {}
+        self._lines: dict[str, socket.socket] = {}  # guarded by _ringing
+        self._ringing = threading.Lock()
+        self._answering = threading.Lock()  # so that datagrams are noted in the order in which they came
+        self.taken: deque[bytes] = deque()
+        """Datagrams that were taken off the socket and not read yet, in their order."""
         self.address = ""
 
     def open(self) -> None:
         """Make the socket, unless it is there and whole."""
         if self._socket is not None and self.is_whole:
             return
-        self.close()
+        self._close_socket()
         if not hasattr(socket, "AF_UNIX"):
             return
         try:
@@ -66,7 +78,7 @@ class Doorbell:
             self.address = self._bind(self._socket)
             os.chmod(self.address, 0o600)
         except OSError:
-            self.close()
+            self._close_socket()
 
     @property
     def is_whole(self) -> bool:
@@ -90,24 +102,30 @@ class Doorbell:
         """The descriptor that becomes readable when somebody rings."""
         return None if self._socket is None else self._socket.fileno()
 
-    def answer(self) -> bytes:
-        """Take the rings off. Return what the first one carried if it was the only one, else nothing.
+    def answer(self) -> None:
+        """Take what has come off the socket; in any thread.
 
-        A ring is lost only while the socket is full of others. So where there was one alone, none was lost before it
-        that was not followed by an answer() which returned nothing.
+        A ring is lost only while the socket is full of others. So where `taken` holds a single one, none was lost that
+        is not followed by another one.
         """
-        if self._socket is None:
-            return b""
-        try:
-            ring = self._socket.recv(LONGEST_RING)
+        with self._answering:
+            if self._socket is not None:
+                self._empty(self._socket)
+
+    @property
+    def has_post(self) -> bool:
+        """Whether something has come that was not read yet."""
+        with self._answering:
+            if self._socket is None or self.taken:
+                return bool(self.taken)
+            return ioctl(self._socket.fileno(), FIONREAD, _NOTHING) != _NOTHING
+
+    def _empty(self, sock: socket.socket) -> None:
+        with suppress(OSError):  # nothing there
+            self.taken.append(sock.recv(LONGEST))
             # Asked for a size, because a recv() that finds nothing costs 4 us more, most of it for the exception.
-            if ioctl(self._socket.fileno(), FIONREAD, _NOTHING) == _NOTHING:
-                return ring
-            for _ in range(_RINGS_AT_ONCE):
-                self._socket.recv(1)
-        except OSError:
-            return b""  # no more rings
-        return b""
+            while ioctl(sock.fileno(), FIONREAD, _NOTHING) != _NOTHING:
+                self.taken.append(sock.recv(LONGEST))
 
     def locate(self, node: str, told: str) -> str:
         """Where another node's socket is, by what the table tells; empty if it has none.
@@ -122,50 +140,48 @@ class Doorbell:
             return beside
         return os.path.join(_private_directory_of(self._database), node) if os.path.basename(told) == node else ""
 
-    def ring(self, address: str, ring: bytes = PLAIN_RING) -> Rung:
-        """Ring at another node's address, as locate() gave it; in the thread that publishes."""
-        line = self._lines.get(address)
-        if line is not None:
-            if (rung := _sent(line, ring)) is Rung.HEARD:
-                return rung
-            # The process is gone, or has made its socket anew: the address tells.
-            del self._lines[address]
-            line.close()
-        if self._socket is None or not address:
+    def ring(self, address: str, datagram: bytes = PLAIN_RING) -> Rung:
+        """Send to another node's address, as locate() gave it; in any thread."""
+        own = self._socket
+        if own is None or not address:
             return Rung.UNREACHABLE
-        line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        line.setblocking(False)
-        rung = self._connected(line, address)
-        if rung is Rung.HEARD:
-            rung = _sent(line, ring)
-        if rung is Rung.HEARD:
-            self._lines[address] = line
-        else:
-            line.close()
-        return rung
+        with self._ringing:
+            line = self._lines.get(address)
+            if line is not None:
+                if (rung := _outcome(partial(line.send, datagram))).is_held:
+                    return rung
+                # The process is gone, or has made its socket anew: the address tells.
+                self._lines.pop(address).close()
+            try:
+                line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            except OSError:
+                # Out of descriptors: without a line of its own, from the node's socket.
+                return _outcome(lambda: own.sendto(datagram, self._short(address)))
+            line.setblocking(False)
+            rung = _outcome(partial(self._connect, line, address))
+            if rung is Rung.HEARD:
+                rung = _outcome(partial(line.send, datagram))
+            if rung.is_held:
+                self._lines[address] = line
+            else:
+                line.close()
+            return rung
 
     def probe(self, address: str) -> Rung:
-        """Ring, in any thread, where nothing may be kept."""
-        if self._socket is None or not address:
+        """Ring, where nothing is to be kept."""
+        own = self._socket
+        if own is None or not address:
             return Rung.UNREACHABLE
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-            line.setblocking(False)
-            rung = self._connected(line, address)
-            return _sent(line, PLAIN_RING) if rung is Rung.HEARD else rung
+        return _outcome(lambda: own.sendto(PLAIN_RING, self._short(address)))
+
+    def _connect(self, line: socket.socket, address: str) -> None:
+        line.connect(self._short(address))
 
     def hang_up(self, known: Collection[str]) -> None:
-        """Free what is kept for addresses other than these; in the thread that publishes."""
-        for address in self._lines.keys() - known:
-            self._lines.pop(address).close()
-
-    def _connected(self, line: socket.socket, address: str) -> Rung:
-        try:
-            line.connect(self._short(address))
-        except ConnectionRefusedError:
-            return Rung.NOBODY
-        except OSError:
-            return Rung.UNREACHABLE
-        return Rung.HEARD
+        """Free what is kept for addresses other than these."""
+        with self._ringing:
+            for address in self._lines.keys() - known:
+                self._lines.pop(address).close()
 
     def orphans(self, known: Collection[str]) -> list[str]:
         """Sockets beside the database that no node has and nobody holds: their processes were killed."""
@@ -186,14 +202,22 @@ class Doorbell:
 
     def close(self) -> None:
         """Take the socket away."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-            if self.address:
-                remove_socket(self.address)
+        self._close_socket()
         self.hang_up(())
         self._close_directories()
-        self.address = ""
+
+    def _close_socket(self) -> None:
+        with self._answering:
+            sock, self._socket = self._socket, None
+            if sock is not None:
+                # First nobody can send to it any more, then what had been sent is taken: so no letter is lost.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RD)
+                self._empty(sock)
+                sock.close()
+                if self.address:
+                    remove_socket(self.address)
+            self.address = ""
 
     def abandon(self) -> None:
         """In a forked child: close the descriptors, and leave the parent's socket where it is."""
@@ -201,7 +225,10 @@ class Doorbell:
             # Not left open: it would take rings for a parent that has died.
             os.close(self._socket.detach())
             self._socket = None
-        self.hang_up(())
+        # Not by hang_up(): a thread of the parent's may hold the lock, for ever.
+        for line in self._lines.values():
+            line.close()
+        self._lines = {}
         self._close_directories()
         self.address = ""
 
@@ -211,15 +238,15 @@ class Doorbell:
         self._directories.clear()
 
 
-def _sent(line: socket.socket, ring: bytes) -> Rung:
+def _outcome(attempt: Callable[[], object]) -> Rung:
     try:
-        line.send(ring)
+        attempt()
     except BlockingIOError:
-        return Rung.HEARD
-    except (ConnectionRefusedError, ConnectionResetError):
+        return Rung.FULL
+    except (ConnectionError, BrokenPipeError):
         return Rung.NOBODY
     except OSError as error:
-        return Rung.HEARD if error.errno == errno.ENOBUFS else Rung.UNREACHABLE
+        return Rung.FULL if error.errno == errno.ENOBUFS else Rung.UNREACHABLE
     return Rung.HEARD
 
 

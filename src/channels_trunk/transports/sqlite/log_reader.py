@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Sequence
 
 from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
@@ -9,8 +10,9 @@ from channels_trunk.exceptions import DecodeError
 from channels_trunk.names import channel_owner
 from channels_trunk.transports.base import LAST_PAGE, NodeContext, Page
 
+from .doorbell import Doorbell
 from .queues import Queues
-from .rings import Told, unpack_ring
+from .rings import Letter, unpack
 from .traffic import Traffic
 
 __all__ = ["LogReader"]
@@ -28,53 +30,93 @@ class LogReader:
         connection: sqlite3.Connection,
         context: NodeContext,
         traffic: Traffic,
+        doorbell: Doorbell,
         *,
         position: int,
-        file_id: int | None,
+        file_id: int,
     ) -> None:
         self._db = connection
         self._context = context
         self._traffic = traffic
+        self._doorbell = doorbell
         self._file_id = file_id
-        self._told: Told | None = None
-        self._must_look = True  # somebody asks for what the file holds; cleared before the file is asked
+        self._must_look = True  # cleared before the file is asked
         self._turn = threading.Lock()
         self._closed = False  # guarded by _turn
         self.position = position
         """The id of the last row read; written with _turn held, read by anybody."""
 
-    def rung(self, ring: bytes) -> None:
-        """Somebody rang, alone: if the ring carries the next row, the next read() takes it from there."""
-        told = None if self._file_id is None else unpack_ring(self._file_id, ring)
-        if told is None:
-            self._must_look = True
-        else:
-            self._told = told
+    def look(self) -> None:
+        """The next read() is to ask the file, whatever the doorbell says."""
+        self._must_look = True
 
     def read(self) -> Page:
-        """The envelopes for this node in the next rows."""
+        """The envelopes for this node in the next rows, and in letters between them."""
         with self._turn:
             if self._closed:
                 return LAST_PAGE
-            position = self.position
-            told, self._told = self._told, None
-            if told is None or told.row != position + 1 or self._must_look:
-                self._must_look = False
-                rows = self._db.execute(
-                    _READ, (self._context.prefix, self._context.node, position, _ROWS_AT_ONCE)
-                ).fetchall()
+            taken = self._doorbell.taken
+            if len(taken) == 1 and not self._must_look and (frame := self._at_hand(taken[0])) is not None:
+                taken.popleft()
+                frames, more = [frame], False
             else:
-                rows = [told]
-            if not rows:
-                return LAST_PAGE
-            self.position = rows[-1][0]
-        if rows[0][0] != position + 1:
-            self._context.sink.gap("the log was trimmed before this process had read it")
+                self._must_look = False
+                frames, more = self._looked_up()
         envelopes: list[Envelope] = []
-        for _id, frame in rows:
-            if frame is not None:
-                envelopes += self._decoded(frame)
-        return Page(envelopes, more=len(rows) == _ROWS_AT_ONCE)
+        for frame in frames:
+            envelopes += self._decoded(frame)
+        return Page(envelopes, more=more)
+
+    def _at_hand(self, datagram: bytes) -> bytes | None:
+        """The frame that a datagram brings, if it can be taken without asking the file; with _turn held."""
+        carried = unpack(self._file_id, datagram)
+        if isinstance(carried, Letter):
+            return carried.frame if carried.after <= self.position else None
+        if carried is None or carried.row != self.position + 1:
+            return None
+        self.position = carried.row
+        return carried.frame
+
+    def _looked_up(self) -> tuple[list[bytes], bool]:
+        """The frames in the next rows, with letters in their places, and whether to ask again; with _turn held.
+
+        A letter belongs behind all that its sender had appended before it, and in front of what it appended later. It
+        was sent before the latter was committed: so after the file was asked, the letters that belong in front of any
+        of these rows have come. Rings that come after the file was asked may be for rows that were not there yet.
+        """
+        known = len(self._doorbell.taken)
+        before = self.position
+        rows = self._db.execute(_READ, (self._context.prefix, self._context.node, before, _ROWS_AT_ONCE)).fetchall()
+        all_read = len(rows) < _ROWS_AT_ONCE
+        if rows:
+            self.position = rows[-1][0]
+            if rows[0][0] != before + 1:
+                self._context.sink.gap("the log was trimmed before this process had read it")
+        self._doorbell.answer()
+        letters, rung = self._sorted_out(known, all_read=all_read)
+        return _merged(rows, letters), rung or not all_read
+
+    def _sorted_out(self, known: int, *, all_read: bool) -> tuple[list[Letter], bool]:
+        """The letters that can be read now, and whether there may be rows that were not there when the file was asked.
+
+        The first `known` datagrams had come before it was asked.
+        """
+        taken = self._doorbell.taken
+        letters: list[Letter] = []
+        later: list[bytes] = []
+        rung = False
+        for index in range(len(taken)):
+            datagram = taken.popleft()
+            carried = unpack(self._file_id, datagram)
+            if not isinstance(carried, Letter):
+                rung = rung or (index >= known and (carried is None or carried.row > self.position))
+            elif carried.after <= self.position or (index < known and all_read):
+                # What it says that it follows had been committed before it was sent. If it is not there, it never was.
+                letters.append(carried)
+            else:
+                later.append(datagram)
+        taken.extendleft(reversed(later))
+        return letters, rung or bool(later)
 
     def keep_up(self, row: int) -> None:
         """This node appended `row`: if that is the next one, it has been read. A node that only sends is never rung."""
@@ -126,3 +168,15 @@ class LogReader:
         if envelope.kind == Kind.MAILBOX:
             return channel_owner(envelope.target) == self._context.node
         return envelope.kind == Kind.CONTROL and envelope.target in (self._context.node, EVERY_NODE)
+
+
+def _merged(rows: Sequence[tuple[int, bytes | None]], letters: Sequence[Letter]) -> list[bytes]:
+    """The frames of all, each letter behind the last row that it follows; those of one sender stay in order."""
+    frames: list[bytes] = []
+    waiting = deque(sorted(letters, key=lambda letter: letter.after))
+    for row, frame in rows:
+        while waiting and waiting[0].after < row:
+            frames.append(waiting.popleft().frame)
+        if frame is not None:
+            frames.append(frame)
+    return frames + [letter.frame for letter in waiting]

@@ -127,7 +127,7 @@ class SQLiteTransport(EmbeddedTransport):
         traffic = Traffic(context.sink.maintain_soon)
         neighbours = Neighbours(context.node, context.prefix, doorbell.locate)
         bells = Bells(doorbell, neighbours, context.sink.maintain_soon)
-        reader = LogReader(reading, context, traffic, position=position, file_id=upkeep.file_id)
+        reader = LogReader(reading, context, traffic, doorbell, position=position, file_id=upkeep.file_id)
         writer = Writer(
             writing,
             context,
@@ -137,6 +137,7 @@ class SQLiteTransport(EmbeddedTransport):
             neighbours=neighbours,
             bells=bells,
             file_id=upkeep.file_id,
+            newest=upkeep.newest(),
             begin=f"BEGIN {settings.transaction_mode}",
         )
         writer.watched = self._watched
@@ -272,12 +273,9 @@ class SQLiteTransport(EmbeddedTransport):
         return None if self._doorbell is None else self._doorbell.fileno()
 
     def answer_doorbell(self) -> None:
-        """Take the rings off the socket."""
-        opened = self._open
+        """Take what has come off the socket."""
         if self._doorbell is not None:
-            ring = self._doorbell.answer()
-            if opened is not None:
-                opened.reader.rung(ring)
+            self._doorbell.answer()
 
     def polling_interval(self) -> float | None:
         """Often where a ring may not come, else as a safety net."""
@@ -292,7 +290,11 @@ class SQLiteTransport(EmbeddedTransport):
         if opened is None:
             return False
         with suppress(Busy, TransportError), self._keeping, self._translated():
-            return opened.upkeep.newest() != opened.reader.position or bool(opened.upkeep.waiting(self._watched))
+            if opened.upkeep.newest() != opened.reader.position:
+                opened.reader.look()
+                return True
+            has_post = self._doorbell is not None and self._doorbell.has_post
+            return has_post or bool(opened.upkeep.waiting(self._watched))
         return False
 
     # --- maintenance; see Upkeep

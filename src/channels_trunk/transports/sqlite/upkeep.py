@@ -54,7 +54,7 @@ class Upkeep:
         self._identity = file_identity(settings.path)
         # A deleted file's inode may be given to the next one.
         row = connection.execute("SELECT value FROM trunk_meta WHERE name = 'file_id'").fetchone()
-        self.file_id: int | None = row[0] if row is not None and isinstance(row[0], int) else None
+        self.file_id: int = row[0] if row is not None and isinstance(row[0], int) else 0
         self._page_size = connection.execute("PRAGMA page_size").fetchone()[0]
         self._unchecked = 0  # bytes written, roughly, since the last checkpoint
 
@@ -157,13 +157,10 @@ class Upkeep:
             for node, seen_at in rows
         }
         late = [node for node, (_, noted_at) in self._noted.items() if now - noted_at > FORGOTTEN_AFTER]
-        told = dict(self._others()) if late else {}
+        told = dict(self._others())
+        self._doorbell.hang_up([self._doorbell.locate(node, address) for node, address in told.items()])
         self.forget(
-            [
-                node
-                for node in late
-                if self._doorbell.probe(self._doorbell.locate(node, told.get(node, ""))) is not Rung.HEARD
-            ]
+            [node for node in late if not self._doorbell.probe(self._doorbell.locate(node, told.get(node, ""))).is_held]
         )
 
     def _others(self) -> list[tuple[str, str]]:

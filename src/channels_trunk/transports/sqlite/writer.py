@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import DecodeError
+from channels_trunk.names import channel_owner
 from channels_trunk.transports.base import Claimed, NodeContext
 
 from .bells import Bells
 from .log_reader import LogReader
 from .neighbours import GENERATION, GROW, Neighbours, pack_names
 from .queues import QueuedRow, Queues
-from .rings import PLAIN_RING, Told, pack_ring
+from .rings import Letter, Told, fits, pack_letter, pack_ring
 from .traffic import Traffic
 
 __all__ = ["Writer"]
@@ -39,7 +40,8 @@ class Writer:
         queues: Queues,
         neighbours: Neighbours,
         bells: Bells,
-        file_id: int | None,
+        file_id: int,
+        newest: int,
         begin: str,
     ) -> None:
         self._db = connection
@@ -50,6 +52,7 @@ class Writer:
         self._neighbours = neighbours
         self._bells = bells
         self._file_id = file_id
+        self._newest = newest  # no row that this node appended is behind this one
         self._begin = begin
         self.watched: frozenset[str] = frozenset()
 
@@ -68,7 +71,10 @@ class Writer:
                 return self._publish_with_queues(batch)
             if not neighbours.nodes:
                 return ()
-        told, generation = self._append(batch)
+        frame = self._context.codec.encode_frame(self._context.node, batch)
+        if self._handed_over(batch, frame):
+            return ()
+        told, generation = self._append(batch, frame)
         self._reader.keep_up(told.row)
         if generation != neighbours.generation:
             # The row is committed: what fails from here on must not have the batch sent again.
@@ -82,17 +88,28 @@ class Writer:
         return ()
 
     def _ring(self, batch: Sequence[Envelope], told: Told) -> None:
-        ring = PLAIN_RING if self._file_id is None else pack_ring(self._file_id, told)
-        self._bells.ring(self._neighbours.concerned(batch), ring)
+        self._bells.ring(self._neighbours.concerned(batch), pack_ring(self._file_id, told))
 
-    def _append(self, batch: Sequence[Envelope]) -> tuple[Told, int]:
+    def _handed_over(self, batch: Sequence[Envelope], frame: bytes) -> bool:
+        """Whether the batch went to its node as a letter: a small one, for channels of one node.
+
+        Not what nodes say to each other: a flush, say, has to come behind everything that is in the log.
+        """
+        if not fits(frame) or batch[0].kind != Kind.MAILBOX:
+            return False
+        node = channel_owner(batch[0].target)
+        if node is None or any(e.kind != Kind.MAILBOX or channel_owner(e.target) != node for e in batch[1:]):
+            return False
+        return self._bells.deliver(node, pack_letter(self._file_id, Letter(self._newest, frame)))
+
+    def _append(self, batch: Sequence[Envelope], frame: bytes) -> tuple[Told, int]:
         """Append a row; return it and the generation that it found."""
         context = self._context
-        frame = context.codec.encode_frame(context.node, batch)
         expires_at = max(envelope.expires_at for envelope in batch)
         # fetchall, so that the statement comes to its end and commits.
         [(row, generation)] = self._db.execute(_INSERT, (context.prefix, context.node, expires_at, frame)).fetchall()
         self._traffic.wrote(len(frame))
+        self._newest = row
         return Told(row, frame), generation
 
     def _catch_up_members(self, batch: Sequence[Envelope]) -> None:
@@ -119,7 +136,7 @@ class Writer:
             refused = self._enqueue(rows)
             for_log = [envelope for envelope in batch if envelope.kind != Kind.QUEUE]
             if for_log and self._neighbours.nodes:
-                told, _ = self._append(for_log)
+                told, _ = self._append(for_log, self._context.codec.encode_frame(self._context.node, for_log))
         if told is not None:
             self._reader.keep_up(told.row)
             self._ring(for_log, told)
