@@ -70,6 +70,17 @@ PGBOUNCER = Program(
     executables=("pgbouncer",),
     packages=dict.fromkeys(("apt-get", "dnf", "apk", "brew"), ("pgbouncer",)),
 )
+RABBITMQ = Program(
+    name="rabbitmq",
+    executables=("rabbitmq-server",),
+    packages={
+        "apt-get": ("rabbitmq-server",),
+        "dnf": ("rabbitmq-server",),
+        "apk": ("rabbitmq-server",),
+        "brew": ("rabbitmq",),
+    },
+    folders=("/opt/homebrew/sbin",),
+)
 CHROMIUM = Program(
     name="chromium",
     executables=("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
@@ -87,5 +98,5 @@ CHROMEDRIVER = Program(
 )
 
 PROGRAMS: Mapping[str, Program] = {
-    program.name: program for program in (REDIS, POSTGRES, PGBOUNCER, CHROMIUM, CHROMEDRIVER)
+    program.name: program for program in (REDIS, POSTGRES, PGBOUNCER, RABBITMQ, CHROMIUM, CHROMEDRIVER)
 }

@@ -23,28 +23,36 @@ from tests.plugins.servers.process import (
     find,
     private_folder,
 )
+from tests.plugins.servers.rabbit_server import RabbitServer
+from tests.plugins.servers.rabbitmq import OwnRabbitFactory, RabbitClusterFactory, own_rabbit, rabbit, rabbit_cluster
 from tests.plugins.servers.redis import redis_url
 
 __all__ = [
     "BOUND_TO_PARENT",
     "OwnPostgres",
     "OwnPostgresFactory",
+    "OwnRabbitFactory",
     "PgBouncer",
     "PgBouncerFactory",
     "PostgresPair",
     "PostgresPairFactory",
     "PostgresServer",
     "Process",
+    "RabbitClusterFactory",
+    "RabbitServer",
     "ServerError",
     "dsn_for",
     "find",
     "free_port",
     "own_postgres",
+    "own_rabbit",
     "pgbouncer",
     "postgres",
     "postgres_clusters",
     "postgres_database",
     "postgres_pair",
     "private_folder",
+    "rabbit",
+    "rabbit_cluster",
     "redis_url",
 ]

@@ -36,13 +36,18 @@ def account() -> str:
 def private_folder(name: str) -> Iterator[Path]:
     """A folder that belongs to the server's account. Its path is short, as a Unix socket's must be."""
     folder = Path(tempfile.mkdtemp(prefix=f"trunk-{name}-"))
-    if account():
-        owner = pwd.getpwnam(account())
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
+    give_to_account(folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def give_to_account(path: Path) -> None:
+    """Make a file the account's own."""
+    if account():
+        owner = pwd.getpwnam(account())
+        os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
 def run_as_account(command: Sequence[str | Path], *, folder: Path, environment: Mapping[str, str] | None = None) -> str:
@@ -89,7 +94,11 @@ class Process:
 
     def start(self, answers: Callable[[], bool], *, within: float = START_SECONDS) -> None:
         """Start the program and wait until it answers."""
-        self._spawn()
+        self.spawn()
+        self.wait_until(answers, within=within)
+
+    def wait_until(self, answers: Callable[[], bool], *, within: float = START_SECONDS) -> None:
+        """Wait until the program that was started answers."""
         deadline = time.monotonic() + within
         while self.is_running() and time.monotonic() < deadline:
             # The process is asked once more: what answers may be somebody else's server on a port ours did not get.
@@ -99,7 +108,8 @@ class Process:
         self.kill()
         raise ServerError(f"did not start: {' '.join(self.command[:1])}\n{self.log()[-2000:]}")
 
-    def _spawn(self) -> None:
+    def spawn(self) -> None:
+        """Start the program."""
         launcher = [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid()), str(self.folder), account()]
         environment = {**os.environ, "HOME": str(self.folder), **self._environment}
         with self._log.open("ab") as output:

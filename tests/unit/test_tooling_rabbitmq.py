@@ -1,0 +1,107 @@
+"""The private RabbitMQ servers of a test run. They start slowly: each test here does all it can with one server."""
+
+import asyncio
+from pathlib import Path
+
+import aiormq
+import pytest
+
+from channels_trunk.testing import eventually
+from tests.plugins.servers import OwnRabbitFactory, RabbitClusterFactory, RabbitServer, keeper
+
+
+async def works(url: str) -> bool:
+    """Whether a queue can be made there."""
+    try:
+        connection = await aiormq.connect(url)
+    except OSError:
+        return False
+    try:
+        channel = await connection.channel()
+        await channel.queue_declare("probe", auto_delete=True)
+    finally:
+        await connection.close()
+    return True
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses, in hexadecimal, at which a process and its children take TCP connections."""
+    own = {str(link.readlink()) for child in keeper.descendants(pid) for link in Path(f"/proc/{child}/fd").iterdir()}
+    tables = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    return {row[1].split(":")[0] for row in tables if row[3] == "0A" and f"socket:[{row[9]}]" in own}
+
+
+async def test_vhosts_are_their_own(rabbit: RabbitServer) -> None:
+    one, other = rabbit.fresh_vhost(), rabbit.fresh_vhost()
+    assert one != other
+    assert await works(one)
+    assert await works(other)
+    assert await works(rabbit.url)
+
+
+async def test_a_wrong_password_is_refused(rabbit: RabbitServer) -> None:
+    with pytest.raises(aiormq.exceptions.ProbableAuthenticationError):
+        await aiormq.connect(f"amqp://trunk:wrong@{rabbit.host}:{rabbit.port}/")
+
+
+def test_it_listens_on_loopback_alone(rabbit: RabbitServer) -> None:
+    assert listening(rabbit.process.pid) == {"0100007F"}
+
+
+@pytest.mark.timeout(180)
+async def test_what_an_administrator_does(own_rabbit: OwnRabbitFactory) -> None:
+    server = own_rabbit()
+    await closes_connections(server)
+    await stops_publishers(server)
+    await hangs(server)
+    server.stop_app()
+    assert not await works(server.url)
+    server.start_app()
+    assert await works(server.url)
+    server.restart()
+    assert await works(server.url)
+    server.kill()
+    assert not await works(server.url)
+
+
+async def closes_connections(server: RabbitServer) -> None:
+    connection = await aiormq.connect(server.url)
+    server.close_all_connections()
+    await eventually(lambda: connection.is_closed, within=10)
+
+
+async def stops_publishers(server: RabbitServer) -> None:
+    connection = await aiormq.connect(server.url)
+    channel = await connection.channel()
+    await channel.queue_declare("held")
+    server.alarm(True)
+    publishing = asyncio.ensure_future(channel.basic_publish(b"held", routing_key="held"))
+    done, _ = await asyncio.wait([publishing], timeout=0.2)
+    assert not done
+    server.alarm(False)
+    await asyncio.wait_for(publishing, 10)
+    await connection.close()
+
+
+async def hangs(server: RabbitServer) -> None:
+    connection = await aiormq.connect(server.url)
+    server.pause()
+    opening = asyncio.ensure_future(connection.channel())
+    done, _ = await asyncio.wait([opening], timeout=0.2)
+    assert not done
+    server.resume()
+    await asyncio.wait_for(opening, 10)
+    await connection.close()
+
+
+@pytest.mark.timeout(180)
+async def test_three_nodes_are_one_cluster(rabbit_cluster: RabbitClusterFactory) -> None:
+    nodes = rabbit_cluster()
+    assert len(nodes) == 3
+    assert nodes[2].ctl("eval", "length(rabbit_nodes:all_running()).").strip() == "3"
+    url = nodes[0].fresh_vhost()
+    vhost = url.rsplit("/", 1)[1]
+    assert all([await works(node.url_for(vhost)) for node in nodes])
+    nodes[0].kill()
+    assert not await works(url)
+    assert await works(nodes[1].url_for(vhost))
