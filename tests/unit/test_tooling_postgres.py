@@ -69,6 +69,17 @@ def test_statements_are_counted(server: OwnPostgres) -> None:
     assert server.execute("SELECT count(*) >= 0 FROM pg_stat_statements", dsn=dsn) == [(True,)]
 
 
+def test_the_newest_is_newer_than_the_systems(newest_postgres: PostgresServer, postgres: PostgresServer) -> None:
+    newest, usual = (
+        server.execute("SELECT current_setting('server_version_num')::int / 10000")[0][0]
+        for server in (newest_postgres, postgres)
+    )
+    assert newest == 18
+    assert isinstance(usual, int)
+    assert usual <= 18
+    assert user_of(newest_postgres.fresh_database()).startswith("trunk_")
+
+
 def test_settings_are_the_tests_own(own_postgres: OwnPostgresFactory) -> None:
     assert own_postgres(max_connections=7).execute("SHOW max_connections") == [("7",)]
 

@@ -25,7 +25,8 @@ ABSENT = Program(
 
 def test_every_program_has_a_package_for_every_manager() -> None:
     managers = {manager.name for manager in ensure_servers.MANAGERS}
-    assert {name: set(program.packages) for name, program in PROGRAMS.items()} == dict.fromkeys(PROGRAMS, managers)
+    systems = {name: program for name, program in PROGRAMS.items() if not program.npm}
+    assert {name: set(program.packages) for name, program in systems.items()} == dict.fromkeys(systems, managers)
 
 
 def test_a_program_is_found_in_a_folder_beside_path(tmp_path: Path) -> None:
@@ -65,6 +66,64 @@ def test_a_missing_program_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(ensure_servers, "MANAGERS", (manager,))
     assert ensure_servers.main([]) == 0
     assert program.find() == tmp_path / "engine"
+
+
+def test_a_bundle_is_found_in_its_own_folder_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    elsewhere, bundle = tmp_path / "bin", tmp_path / "bundle"
+    for folder in (elsewhere, bundle):
+        folder.mkdir()
+    (elsewhere / "engine").write_text("#!/bin/sh\n")
+    (elsewhere / "engine").chmod(0o755)
+    monkeypatch.setenv("PATH", str(elsewhere), prepend=os.pathsep)
+    program = Program(name="engine", executables=("engine",), packages={}, folders=(str(bundle),), npm="engine@1.0.0")
+    assert program.find() is None
+    assert "npm: engine@1.0.0" in program.remedy()
+    (elsewhere / "engine").rename(bundle / "engine")
+    assert program.find() == bundle / "engine"
+
+
+def test_a_bundle_is_installed_with_npm_into_the_projects_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bundles = tmp_path / "bundles"
+    program = Program(name="engine", executables=("engine",), packages={}, folders=(str(bundles),), npm="engine@1.0.0")
+    npm = tmp_path / "npm"
+    npm.write_text(
+        f'#!/bin/sh\ncase "$*" in "install "*"--prefix {bundles} engine@1.0.0") cp "$0" "{bundles}/engine";; esac\n'
+    )
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(ensure_servers, "PROGRAMS", {"engine": program})
+    monkeypatch.setattr(ensure_servers, "MANAGERS", ())
+    monkeypatch.setattr(ensure_servers, "BUNDLES", bundles)
+    assert ensure_servers.main([]) == 0
+    assert program.find() == bundles / "engine"
+
+
+def test_the_links_of_a_bundle_are_made_once_and_for_all(tmp_path: Path) -> None:
+    library = tmp_path / "native" / "lib" / "engine.so.1.2"
+    library.parent.mkdir(parents=True)
+    library.write_text("library")
+    listing = tmp_path / "native" / "pg-symlinks.json"
+    listing.write_text('[{"source": "native/lib/engine.so.1.2", "target": "native/lib/engine.so.1"}]')
+    for _ in range(2):
+        ensure_servers.link_libraries(listing)
+        assert (library.parent / "engine.so.1").readlink() == Path("engine.so.1.2")
+
+
+def test_packages_start_no_services(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    with ensure_servers.services_off(str(policy), prefix=()):
+        assert subprocess.run([policy], check=False).returncode == 101
+    assert not policy.exists()
+
+
+def test_a_policy_of_the_machines_own_is_left_alone(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    policy.write_text("theirs")
+    with ensure_servers.services_off(str(policy), prefix=()):
+        assert policy.read_text() == "theirs"
+    assert policy.read_text() == "theirs"
 
 
 def test_nothing_is_installed_without_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

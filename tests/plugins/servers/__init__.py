@@ -6,9 +6,11 @@ and a module here with its fixture.
 """
 
 from tests.plugins.ports import free_port
+from tests.plugins.servers.mariadb import MariaDbServer, mariadb
 from tests.plugins.servers.pgbouncer import PgBouncer, PgBouncerFactory, pgbouncer
 from tests.plugins.servers.postgres import (
     OwnPostgresFactory,
+    newest_postgres,
     own_postgres,
     postgres,
     postgres_clusters,
@@ -29,6 +31,7 @@ from tests.plugins.servers.redis import redis_url
 
 __all__ = [
     "BOUND_TO_PARENT",
+    "MariaDbServer",
     "OwnPostgres",
     "OwnPostgresFactory",
     "OwnRabbitFactory",
@@ -44,6 +47,8 @@ __all__ = [
     "dsn_for",
     "find",
     "free_port",
+    "mariadb",
+    "newest_postgres",
     "own_postgres",
     "own_rabbit",
     "pgbouncer",

@@ -1,6 +1,7 @@
 """Private PostgreSQL servers: one for the whole run, and others for tests that crash theirs."""
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from tests.plugins.servers.postgres_server import SUPERUSER, OwnPostgres, PostgresServer
 from tests.plugins.servers.process import find, private_folder, run_as_account
-from tools.server_table import POSTGRES
+from tools.server_table import NEWEST_POSTGRES, POSTGRES
 
 INITDB = ("--no-sync", "--no-instructions", "--encoding=UTF8", "--no-locale", "--wal-segsize=1", "--auth=scram-sha-256")
 OwnPostgresFactory = Callable[..., OwnPostgres]
@@ -70,6 +71,16 @@ def postgres(postgres_clusters: Clusters) -> Iterator[PostgresServer]:
         yield PostgresServer(url)
     else:
         yield from start_for_session(postgres_clusters, postgres_binary())
+
+
+@pytest.fixture(scope="session")
+def newest_postgres(postgres_clusters: Clusters) -> Iterator[PostgresServer]:
+    """A PostgreSQL of the newest version that can be had; take a `fresh_database()`."""
+    bundle = find(NEWEST_POSTGRES).resolve().parents[1]
+    with private_folder("newest") as folder:
+        # The project may lie where the server's account cannot look.
+        copy = shutil.copytree(bundle, folder / "postgres", symlinks=True)
+        yield from start_for_session(postgres_clusters, copy / "bin" / "postgres")
 
 
 @pytest.fixture
