@@ -50,5 +50,5 @@ bench: prepare-dev
 	@$(venv)/python benchmarks/run.py $(BENCH_ARGS)
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis examples/chat/var
+	rm -rf .venv .servers build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis examples/chat/var
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -44,8 +44,8 @@ def say(text: str) -> None:
 
 
 def is_missing(program: Program) -> bool:
-    if url := program.url():
-        say(f"{program.name}: using {program.url_variable}={url}")
+    if program.url():
+        say(f"{program.name}: the one in {program.url_variable}")  # not its address, which may hold a password
         return False
     if path := program.find():
         say(f"{program.name}: {path}")

@@ -138,11 +138,16 @@ def test_nothing_is_installed_without_root(monkeypatch: pytest.MonkeyPatch, tmp_
     assert not (tmp_path / "called").exists()
 
 
-def test_a_server_that_the_environment_offers_needs_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_the_environment_offers_needs_no_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(ensure_servers, "PROGRAMS", {"absent": ABSENT})
     monkeypatch.setattr(ensure_servers, "MANAGERS", ())
-    monkeypatch.setenv("CHANNELS_TRUNK_ABSENT_URL", "absent://here")
+    monkeypatch.setenv("CHANNELS_TRUNK_ABSENT_URL", "absent://user:secret@here")
     assert ensure_servers.main(["absent"]) == 0
+    said = capsys.readouterr().out
+    assert "CHANNELS_TRUNK_ABSENT_URL" in said
+    assert "secret" not in said
 
 
 def test_packages_of_all_that_is_missing_go_into_one_command() -> None:
