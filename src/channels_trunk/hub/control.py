@@ -76,13 +76,13 @@ class ControlDesk:
     def _on_join(self, control: Control, effects: Effects) -> None:
         if channel_owner(control.channel) == self._hub.node:
             self._hub.router.join(control.group, control.channel, self._hub.clock.monotonic())
-        if self._hub.needs_interest:
-            self._hub.on_io(lambda: self._hub.spawn(self._join_heard(control)))
-        else:
+        if self._hub.hears(control.group):
             self._done(control, effects)
+        else:
+            self._hub.on_io(lambda: self._hub.spawn(self._join_heard(control)))
 
     async def _join_heard(self, control: Control) -> None:
-        await self.membership_ready()
+        await self.membership_ready(control.group)
         self._hub.publish([self.packed(control.sender, Control(ControlOp.DONE, self._hub.node, control.number))])
 
     def _on_leave(self, control: Control, effects: Effects) -> None:
@@ -119,10 +119,13 @@ class ControlDesk:
 
     # --- requests; coroutines for the hub's loop
 
-    async def membership_ready(self) -> None:
-        """Return when messages to this node's groups reach it; raises TransportUnavailable after send_timeout."""
+    async def membership_ready(self, group: str | None = None) -> None:
+        """Return when messages to `group` (None: all with members here) reach this node.
+
+        Raises TransportUnavailable after send_timeout.
+        """
         async with self._within_send_timeout("the engine was not reached"):
-            await self._hub.be_heard()
+            await self._hub.be_heard(group)
 
     async def bind(self, group: str, channel: str) -> None:
         """Make a normal channel a member of a group."""

@@ -310,8 +310,9 @@ class Hub(Lifecycle):
         if self._is_own(channel):
             with self.lock:
                 self.router.join(group, channel, self.clock.monotonic())
-            if self.needs_interest:
-                return self.run(self.desk.membership_ready(), new_waiter())
+                heard = self.hears(group)
+            if not heard:
+                return self.run(self.desk.membership_ready(group), new_waiter())
             return None if self.has_joined else self.join(new_waiter)
         owner = channel_owner(channel)
         if owner is None:

@@ -283,21 +283,29 @@ class Lifecycle:
             finally:
                 self._opening.discard(opening)
 
-    async def be_heard(self) -> None:
-        """Return when others can reach this node and the groups that have members here."""
+    def hears(self, group: str) -> bool:
+        """Whether messages to a group reach this node as soon as it has joined; with the lock held."""
+        return not self.needs_interest or self.transport.hears(group)
+
+    async def be_heard(self, group: str | None = None) -> None:
+        """Return when others can reach this node and `group`, or all groups that have members here."""
         if self.needs_interest:
-            await self._patiently(self.tell_interest)
+            await self._patiently(partial(self.tell_interest, group))
         else:
             await self.until_open()
 
-    async def tell_interest(self) -> None:
+    async def tell_interest(self, group: str | None = None) -> None:
         """Have the transport hear the groups that have members here; returns when it does."""
         lock = self._interest_lock
         if lock is None:
             raise TransportUnavailable("the connection was lost")
         async with lock:
+            if group is not None and self._interest is not None and group in self._interest:
+                # Told together with another: to go through all groups for each would be quadratic.
+                return
             with self.lock:
                 groups = frozenset(self.router.groups.names())
+                self.transport.narrow(groups)
             if groups == self._interest:
                 return
             await self.drive(self.transport.interest, groups)

@@ -148,6 +148,14 @@ class FaultyTransport(Transport):
         """As inner."""
         await self._call("interest", lambda: self.inner.interest(groups))
 
+    def narrow(self, groups: frozenset[str]) -> None:
+        """As inner."""
+        self.inner.narrow(groups)
+
+    def hears(self, group: str) -> bool:
+        """As inner."""
+        return self.inner.hears(group)
+
     async def bind(self, group: str, channel: str, expires_at: float) -> None:
         """As inner."""
         await self._call("bind", lambda: self.inner.bind(group, channel, expires_at))

@@ -116,6 +116,7 @@ class LoopbackTransport(Transport):
         self._turns = turns
         self._delay = delay
         self._line: _Line | None = None
+        self._heard: frozenset[str] = frozenset()
 
     async def open(self, context: NodeContext) -> None:
         """Connect; what waited at this node's place follows."""
@@ -123,6 +124,8 @@ class LoopbackTransport(Transport):
         await line.travel(turns=self._turns, delay=self._delay)
         lost = self.server.connect(context.node, line)
         self._line = line
+        if lost:
+            self._heard = frozenset()
         line.reader = asyncio.create_task(line.read(turns=self._turns, delay=self._delay))
         if lost:
             context.sink.gap("the loopback server lost what it held")
@@ -185,6 +188,15 @@ class LoopbackTransport(Transport):
         line = await self._there()
         self.server.set_groups(line.context.node, groups)
         await self._back(line)
+        self._heard = groups
+
+    def narrow(self, groups: frozenset[str]) -> None:
+        """Each group is heard for itself."""
+        self._heard &= groups
+
+    def hears(self, group: str) -> bool:
+        """As the server was told."""
+        return group in self._heard
 
     async def bind(self, group: str, channel: str, expires_at: float) -> None:
         """Tell the server."""

@@ -144,7 +144,21 @@ class Transport(ABC):
         """From now on tell the sink when these normal channels, and no others, get messages."""
 
     async def interest(self, groups: frozenset[str]) -> None:
-        """From now on hear these groups, and no others; only called if `capabilities.needs_interest`."""
+        """From now on hear these groups, perhaps others; only called if `capabilities.needs_interest`."""
+
+    def narrow(self, groups: frozenset[str]) -> None:
+        """From now on hears() is false for groups that are heard only because of groups that are not in `groups`.
+
+        Called with the hub's lock held, just before `interest(groups)`; no I/O. So a member that joins meanwhile either
+        is in `groups`, or finds that its group is not heard.
+        """
+
+    def hears(self, group: str) -> bool:
+        """Whether what is sent to this group from now on reaches this node; any thread, with the hub's lock held.
+
+        It may be true while the engine is away, if what is sent meanwhile comes afterwards.
+        """
+        return False
 
     @abstractmethod
     async def bind(self, group: str, channel: str, expires_at: float) -> None:
