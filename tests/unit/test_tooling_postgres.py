@@ -134,6 +134,19 @@ def test_a_server_started_in_a_thread_outlives_it(server: OwnPostgres) -> None:
     assert server.answers()
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_closed_server_leaves_no_shared_memory_behind(server: OwnPostgres, killed: bool) -> None:
+    def segments() -> set[str]:
+        return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()}
+
+    segment = server.segment()
+    assert segment in segments()
+    if killed:
+        server.kill()
+    server.close()
+    assert segment not in segments()
+
+
 @pytest.fixture
 def orphans(server: OwnPostgres) -> Iterator[list[int]]:
     """The processes of a server; they are gone after the test in any case."""

@@ -54,14 +54,13 @@ def postgres_clusters() -> Iterator[Clusters]:
         yield Clusters(folder)
 
 
-def start_for_session(clusters: Clusters, binary: Path) -> Iterator[PostgresServer]:
+def start_for_session(clusters: Clusters, binary: Path, folder: Path) -> Iterator[PostgresServer]:
     """The body of a session fixture: a server that nobody restarts."""
-    with private_folder("postgres") as folder:
-        server = clusters.make(binary, folder, {})
-        server.start()
-        server.process.belongs_to_session()
-        yield server
-        server.kill()
+    server = clusters.make(binary, folder, {})
+    server.start()
+    server.process.belongs_to_session()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -70,17 +69,18 @@ def postgres(postgres_clusters: Clusters) -> Iterator[PostgresServer]:
     if url := POSTGRES.url():
         yield PostgresServer(url)
     else:
-        yield from start_for_session(postgres_clusters, postgres_binary())
+        with private_folder("postgres") as folder:
+            yield from start_for_session(postgres_clusters, postgres_binary(), folder)
 
 
 @pytest.fixture(scope="session")
 def newest_postgres(postgres_clusters: Clusters) -> Iterator[PostgresServer]:
     """A PostgreSQL of the newest version that can be had; take a `fresh_database()`."""
     bundle = find(NEWEST_POSTGRES).resolve().parents[1]
-    with private_folder("newest") as folder:
+    with private_folder("postgres") as folder:
         # The project may lie where the server's account cannot look.
-        copy = shutil.copytree(bundle, folder / "postgres", symlinks=True)
-        yield from start_for_session(postgres_clusters, copy / "bin" / "postgres")
+        copy = shutil.copytree(bundle, folder / "program", symlinks=True)
+        yield from start_for_session(postgres_clusters, copy / "bin" / "postgres", folder)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def own_postgres(postgres_clusters: Clusters) -> Iterator[OwnPostgresFactory]:
             folder = stack.enter_context(private_folder("postgres"))
             values = {name: str(value) for name, value in settings.items()}
             server = postgres_clusters.make(postgres_binary(), folder, values)
-            stack.callback(server.kill)
+            stack.callback(server.close)
             server.start()
             return server
 

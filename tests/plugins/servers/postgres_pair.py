@@ -76,7 +76,7 @@ def postgres_pair(own_postgres: OwnPostgresFactory) -> Iterator[PostgresPairFact
         def start() -> PostgresPair:
             primary = own_postgres()
             standby = clone(primary, stack.enter_context(private_folder("standby")))
-            stack.callback(standby.kill)
+            stack.callback(standby.close)
             standby.start()
             pair = PostgresPair(primary, standby)
             stack.callback(pair.address.close)
