@@ -127,19 +127,36 @@ class Hub(Lifecycle):
             if woken is not None:
                 self.wake((woken,))
             return None
+        outgoing: list[Outgoing] = []
+        try:
+            return self._address(channel, body, new_waiter, into=outgoing)
+        finally:
+            if outgoing:
+                self.publish(outgoing)
+
+    def address(self, channel: str, body: bytes, new_waiter: Callable[[], W], *, into: list[Outgoing]) -> W | None:
+        """As send(), but what has to be published is added to `into`: the caller publishes it, also after an error."""
+        if self._is_own(channel):
+            return self.send(channel, body, new_waiter)
+        return self._address(channel, body, new_waiter, into=into)
+
+    def _address(self, channel: str, body: bytes, new_waiter: Callable[[], W], *, into: list[Outgoing]) -> W:
+        now = self.clock.monotonic()
         kind, question = Kind.QUEUE, 0
         owner = channel_owner(channel)
         if owner is not None:
-            kind, question = Kind.MAILBOX, self._spend(channel, owner, now, new_waiter)
+            kind, question = Kind.MAILBOX, self._spend(channel, now, new_waiter, into=into)
         waiter = new_waiter()
-        deadline = now + self.options.send_timeout
-        outgoing = [Outgoing(Envelope(kind, channel, self.clock.wall() + expiry, body), waiter, deadline)]
+        envelope = Envelope(kind, channel, self.clock.wall() + self.options.expiry, body)
+        into.append(Outgoing(envelope, waiter, now + self.options.send_timeout))
         if question:
-            outgoing.append(self.desk.outgoing(owner or "", ControlOp.REPORT, number=question, channel=channel))
-        self.publish(outgoing)
+            into.append(self._question(channel, question))
         return waiter
 
-    def _spend(self, channel: str, owner: str, now: float, new_waiter: Callable[[], Waiter]) -> int:
+    def _question(self, channel: str, number: int) -> Outgoing:
+        return self.desk.outgoing(channel_owner(channel) or "", ControlOp.REPORT, number=number, channel=channel)
+
+    def _spend(self, channel: str, now: float, new_waiter: Callable[[], Waiter], *, into: list[Outgoing]) -> int:
         """Spend from the window of another node's channel; return the number of the question to ask, or 0."""
         capacity = self.options.capacity_of(channel)
         waiter: Waiter | None = None
@@ -154,13 +171,20 @@ class Hub(Lifecycle):
         if verdict is Verdict.GO_AND_ASK:
             return question
         if verdict in (Verdict.ASK_AND_WAIT, Verdict.ASK_AND_FULL):
-            self.publish([self.desk.outgoing(owner, ControlOp.REPORT, number=question, channel=channel)])
+            into.append(self._question(channel, question))
         if waiter is not None:
             raise MustWait(waiter)
         raise Refused
 
     def group_send(self, group: str, body: bytes, new_waiter: Callable[[], W]) -> W:
         """Deliver to the members at this node, and send one envelope for all others; return what to wait for."""
+        outgoing: list[Outgoing] = []
+        waiter = self.address_group(group, body, new_waiter, into=outgoing)
+        self.publish(outgoing)
+        return waiter
+
+    def address_group(self, group: str, body: bytes, new_waiter: Callable[[], W], *, into: list[Outgoing]) -> W:
+        """As group_send(), but what has to be published is added to `into`."""
         now = self.clock.monotonic()
         expiry = self.options.expiry
         if group in self.router.groups:
@@ -170,7 +194,7 @@ class Hub(Lifecycle):
             self.perform(effects)
         waiter = new_waiter()
         envelope = Envelope(Kind.GROUP, group, self.clock.wall() + expiry, body)
-        self.publish([Outgoing(envelope, waiter, now + self.options.send_timeout)])
+        into.append(Outgoing(envelope, waiter, now + self.options.send_timeout))
         return waiter
 
     async def step_aside(self) -> None:

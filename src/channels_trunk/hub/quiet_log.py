@@ -16,15 +16,16 @@ class QuietLog:
         self._now = now
         self._said: dict[str, tuple[float, int]] = {}  # what to when, and how often it was left unsaid since
 
-    def warning(self, what: str, text: str, *args: object) -> None:
-        """Say `text`, unless something of the same kind `what` was said a moment ago."""
+    def warning(self, what: str, text: str, *args: object, times: int = 1) -> None:
+        """Say `text` of `times` things, unless something of the same kind `what` was said a moment ago."""
         said_at, unsaid = self._said.get(what, (float("-inf"), 0))
         now = self._now()
         if now - said_at < _INTERVAL:
-            self._said[what] = (said_at, unsaid + 1)
+            self._said[what] = (said_at, unsaid + times)
             return
         self._said[what] = (now, 0)
-        if unsaid:
+        more = unsaid + times - 1
+        if more:
             text += " (and %d times more since it was last said)"
-            args = (*args, unsaid)
+            args = (*args, more)
         self._logger.warning(text, *args)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import threading
+import time
 import weakref
 from collections.abc import Coroutine
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from channels_trunk.router import ANSWER_WITHIN
 from channels_trunk.stats import LayerStats
 from channels_trunk.transports.base import Transport
 
+from .on_commit import OnCommit
 from .sync import SyncChannelLayer
 
 __all__ = ["TrunkChannelLayer", "new_future"]
@@ -59,6 +61,7 @@ class TrunkChannelLayer(BaseChannelLayer):
             prefix=self.prefix,
         )
         self._resilience = _Resilience(values["resilience"]) if values["resilience"] else None
+        self._on_commit = OnCommit()
         self._making = threading.Lock()
         self._made: Hub | None = None  # guarded by _making
         _layers.add(self)
@@ -250,6 +253,12 @@ class _Resilience:
         drop, delay = self.decide(hub)
         if delay:
             await asyncio.sleep(delay)
+        return drop
+
+    def strikes_here(self, hub: Hub) -> bool:
+        """As strikes(), for a sender that blocks."""
+        drop, delay = self.decide(hub)
+        time.sleep(delay)
         return drop
 
 

@@ -1,7 +1,6 @@
 """`layer.sync`: the channel layer API as plain blocking calls."""
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from channels.exceptions import ChannelFull
@@ -10,6 +9,8 @@ from channels_trunk.hub import MustWait, Refused
 from channels_trunk.hub.waiters import ThreadWaiter
 from channels_trunk.names import check_channel, check_group
 from channels_trunk.router import ANSWER_WITHIN
+
+from .on_commit import Parcel
 
 if TYPE_CHECKING:
     from .base import TrunkChannelLayer
@@ -54,6 +55,29 @@ class SyncChannelLayer:
         if not self._is_struck():
             _wait(self._layer._hub.group_send(group, body, ThreadWaiter))
 
+    def send_on_commit(self, channel: str, message: dict[str, Any], *, using: str | None = None) -> None:
+        """Send a message to a channel if and when the caller's database transaction commits.
+
+        The transaction is that of the Django database `using`, or of the default one. The message goes when the
+        outermost `atomic` block has committed, in the order of the calls, and all messages of the transaction go
+        together; what belongs to a savepoint that is rolled back is not sent. Outside a transaction it goes at once.
+
+        The message is checked and packed by this call, which raises what send() raises for a bad name, a value that
+        cannot be packed or a message that is too large; changes made to it later are of no effect. The commit returns
+        when the messages are stored or delivered, or `send_timeout` seconds later, and raises nothing because of them,
+        as there is nothing left to roll back: a message for a channel that is full, and one that the engine could not
+        take, is counted in stats() (`dropped_overflow_total`, `failed_total`), logged, and not sent.
+
+        Raises RuntimeError in a thread that runs an event loop, unless a transaction is open there.
+        """
+        check_channel(channel)
+        self._layer._on_commit.add(self._layer, Parcel(channel, self._layer._pack(message), to_group=False), using)
+
+    def group_send_on_commit(self, group: str, message: dict[str, Any], *, using: str | None = None) -> None:
+        """Send a message to a group if and when the caller's transaction commits; all as send_on_commit()."""
+        check_group(group)
+        self._layer._on_commit.add(self._layer, Parcel(group, self._layer._pack(message), to_group=True), using)
+
     def receive(self, channel: str, timeout: float | None = None) -> dict[str, Any]:
         """Take the oldest message of a channel; raises TimeoutError if none came within `timeout` seconds."""
         _refuse_in_loop("receive")
@@ -87,11 +111,7 @@ class SyncChannelLayer:
 
     def _is_struck(self) -> bool:
         resilience = self._layer._resilience
-        if resilience is None:
-            return False
-        drop, delay = resilience.decide(self._layer._hub)
-        time.sleep(delay)
-        return drop
+        return resilience is not None and resilience.strikes_here(self._layer._hub)
 
 
 def _wait(waiter: Any, timeout: float | None = None) -> None:

@@ -11,6 +11,7 @@ PLANS: dict[str, Plan] = {
     "docs/howto/choose-a-layer.md": guide.CHOOSE,
     "docs/howto/move-to-sqlite.md": guide.MOVE,
     "docs/howto/sync-code.md": guide.SYNC,
+    "docs/howto/on-commit.md": guide.ON_COMMIT,
     "docs/howto/workers.md": guide.WORKERS,
     "docs/howto/test.md": guide.TEST,
     "docs/howto/deploy.md": guide.DEPLOY,

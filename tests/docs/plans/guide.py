@@ -73,16 +73,6 @@ assert hear() == {"type": "news.item", "text": "of the day"}
             begins="from channels_trunk.exceptions import TransportUnavailable",
             after='assert hear() == {"type": "news.item", "text": "hello"}',
         ),
-        Run(
-            begins="from django.db import transaction",
-            after="""
-from types import SimpleNamespace
-with transaction.atomic():
-    on_saved(None, SimpleNamespace(pk=7))
-    assert get_channel_layer().stats().delivered_total == 2, "nothing is sent inside of the transaction"
-assert hear() == {"type": "article.saved", "id": 7}
-""",
-        ),
         Run(begins="def task(article_id):", after='task(8); assert hear() == {"type": "article.checked", "id": 8}'),
         Run(
             begins="layer = get_channel_layer()",
@@ -91,6 +81,38 @@ assert answer is None
 job = layer.sync.receive("thumbnails", timeout=10)
 layer.sync.send(job["reply_to"], {"type": "made"})
 assert layer.sync.receive(reply_to, timeout=10) == {"type": "made"}
+""",
+        ),
+    ]
+)
+
+ON_COMMIT = Plan(
+    blocks=[
+        Run(
+            begins="from channels.layers import get_channel_layer",
+            after="""
+listener = get_channel_layer().sync.new_channel()
+get_channel_layer().sync.group_add("articles", listener)
+hear = lambda: get_channel_layer().sync.receive(listener, timeout=10)["id"]
+with transaction.atomic():
+    publish([11, 12])
+    assert get_channel_layer().stats().delivered_total == 0, "nothing is sent inside of the transaction"
+assert [hear(), hear()] == [11, 12]
+""",
+        ),
+        Run(begins="layer = get_channel_layer()", after="assert [hear(), hear()] == [1, 3]"),
+        Run(
+            begins="from asgiref.sync import sync_to_async",
+            after="import asyncio; asyncio.run(view(None)); assert [hear(), hear()] == [4, 5]",
+        ),
+        Run(
+            begins="from django.test import TestCase",
+            after="""
+import unittest
+suite = unittest.defaultTestLoader.loadTestsFromTestCase(PublishTests)
+result = unittest.TextTestRunner().run(suite)
+assert result.testsRun == 1 and result.wasSuccessful()
+assert hear() == 6
 """,
         ),
     ]

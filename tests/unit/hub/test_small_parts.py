@@ -141,3 +141,16 @@ def test_a_kind_of_thing_is_said_once_per_interval(caplog: pytest.LogCaptureFixt
         "channel 5 is full (and 4 times more since it was last said)",
         "channel 6 is full",
     ]
+
+
+def test_several_things_may_be_said_at_once(caplog: pytest.LogCaptureFixture, fake_clock: FakeClock) -> None:
+    log = QuietLog(fake_clock.monotonic)
+    with caplog.at_level(logging.WARNING, logger="channels_trunk"):
+        for times in (3, 2, 1):
+            log.warning("gone", "a message is gone", times=times)
+        fake_clock.advance(10.0)
+        log.warning("gone", "a message is gone", times=2)
+    assert caplog.messages == [
+        "a message is gone (and 2 times more since it was last said)",
+        "a message is gone (and 4 times more since it was last said)",
+    ]
