@@ -56,12 +56,6 @@ class Claims:
         if later:
             self._claim_on_io(later)
 
-    def everything(self) -> None:
-        """Look at every watched channel: rings may have been missed."""
-        with self._lock:
-            wanted = list(self._wanted)
-        self.available(wanted)
-
     def give_back(self, box: Mailbox) -> None:
         """Return what was claimed for receivers that are gone; with the hub's lock held."""
         entries = self._hub.router.surplus(box)

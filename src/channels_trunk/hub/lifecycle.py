@@ -78,6 +78,7 @@ class Lifecycle:
         self._health = Health(state=State.CLOSED, since_seconds=0.0)
         self._state_since = context.clock.monotonic()
         self._refusal: ChannelLayerError | None = None  # touched on the hub's loop alone, as all below
+        self._expired_told = 0  # how many of the messages that expired the log was told of
         self._opening: set[asyncio.Future[None]] = set()
         self._cut: asyncio.Future[None] | None = None  # done when the present connection is lost
         self._interest: frozenset[str] | None = None  # what the present connection was told
@@ -388,6 +389,7 @@ class Lifecycle:
             waiters = self.windows.prune(now)
             full = [box for box in self.router.boxes.values() if box.said_full]
         settle(waiters)
+        self._tell_expired()
         for box in full:
             self.desk.tell_if_drained(box)
         self.claims.sweep()
@@ -395,6 +397,15 @@ class Lifecycle:
         if self.needs_interest:
             # Groups whose members have gone; a failure is the supervisor's to notice.
             self.spawn(self.be_heard())
+
+    def _tell_expired(self) -> None:
+        # In here and not where they are dropped, which is on the callers' hot paths.
+        counters = self.router.counters
+        expired = counters.dropped_expired - self._expired_told
+        if expired:
+            self._expired_told += expired
+            text = "a message for %s expired: nobody took it within %g s"
+            self.log.warning("expired", text, counters.last_expired, self.options.expiry, times=expired)
 
     # --- health
 

@@ -31,10 +31,9 @@ class GroupIndex:
         """The mailboxes in `group` with the end of each membership."""
         return self._members.get(group)
 
-    def add(self, group: str, box: Mailbox, ends: float) -> bool:
-        """Put `box` into `group`, or renew its membership; True if the group had no member before."""
+    def add(self, group: str, box: Mailbox, ends: float) -> None:
+        """Put `box` into `group`, or renew its membership."""
         members = self._members.get(group)
-        new = members is None
         if members is None:
             members = self._members[group] = {}
         members[box] = ends
@@ -44,35 +43,33 @@ class GroupIndex:
             box.groups.add(group)
         elif box.groups != group:
             box.groups = {box.groups, group}
-        return new
 
-    def discard(self, group: str, box: Mailbox) -> bool:
-        """Take `box` out of `group`; True if the group has no member left because of that."""
+    def discard(self, group: str, box: Mailbox) -> None:
+        """Take `box` out of `group`, if it is in it."""
         members = self._members.get(group)
         if members is None or box not in members:
-            return False
+            return
         del members[box]
         if isinstance(box.groups, set):
             box.groups.discard(group)
             box.groups = box.groups or None
         else:
             box.groups = None
-        if members:
-            return False
-        del self._members[group]
-        return True
+        if not members:
+            del self._members[group]
 
-    def discard_everywhere(self, box: Mailbox) -> list[str]:
-        """Take `box` out of all its groups; return those that have no member left."""
-        groups = [box.groups] if isinstance(box.groups, str) else list(box.groups or ())
-        return [group for group in groups if self.discard(group, box)]
+    def discard_everywhere(self, box: Mailbox) -> None:
+        """Take `box` out of all its groups."""
+        for group in [box.groups] if isinstance(box.groups, str) else list(box.groups or ()):
+            self.discard(group, box)
 
-    def drop_ended(self, now: float) -> list[str]:
-        """End memberships that are over; return the groups that have no member left."""
+    def drop_ended(self, now: float) -> None:
+        """End memberships that are over."""
         ended = [
             (group, box) for group, members in self._members.items() for box, ends in members.items() if ends <= now
         ]
-        return [group for group, box in ended if self.discard(group, box)]
+        for group, box in ended:
+            self.discard(group, box)
 
     def clear(self) -> None:
         """End every membership."""

@@ -25,12 +25,13 @@ FULL = object()
 class Counters:
     """What became of messages at this node, since the node began."""
 
-    __slots__ = ("delivered", "dropped_expired", "dropped_overflow")
+    __slots__ = ("delivered", "dropped_expired", "dropped_overflow", "last_expired")
 
     def __init__(self) -> None:
         self.delivered = 0
         self.dropped_expired = 0
         self.dropped_overflow = 0
+        self.last_expired = ""  # the channel or group whose message expired last, for the log
 
 
 class Router:
@@ -103,6 +104,7 @@ class Router:
                 control(envelope, effects)
             elif envelope.expires_at <= wall:
                 self.counters.dropped_expired += 1
+                self.counters.last_expired = envelope.target
             elif envelope.kind == Kind.GROUP:
                 self.send_group(envelope.target, (envelope.expires_at + offset, envelope.body), now, effects)
             else:
@@ -195,20 +197,19 @@ class Router:
 
     # --- groups
 
-    def join(self, group: str, channel: str, now: float) -> bool:
-        """Add a channel of this node to a group, or renew it; True if the group is new at this node."""
+    def join(self, group: str, channel: str, now: float) -> None:
+        """Add a channel of this node to a group, or renew it."""
         ends = now + self._group_expiry if self._group_expiry else float("inf")
-        return self.groups.add(group, self.box(channel), ends)
+        self.groups.add(group, self.box(channel), ends)
 
-    def leave(self, group: str, channel: str) -> bool:
-        """Take a channel of this node out of a group; True if the group has no member left at this node."""
+    def leave(self, group: str, channel: str) -> None:
+        """Take a channel of this node out of a group."""
         box = self.boxes.get(channel)
         if box is None:
-            return False
-        gone = self.groups.discard(group, box)
+            return
+        self.groups.discard(group, box)
         if box.idle:
             self._forget(box)
-        return gone
 
     def tell_members(self, entry: Entry, now: float, effects: Effects) -> None:
         """Put a message into each mailbox that has group memberships (the gap event)."""
@@ -242,6 +243,7 @@ class Router:
         dropped = box.drop_expired(now)
         if dropped:
             self.counters.dropped_expired += dropped
+            self.counters.last_expired = box.channel
             self.groups.discard_everywhere(box)
         return dropped
 
