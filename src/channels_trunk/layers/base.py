@@ -77,8 +77,15 @@ class TrunkChannelLayer(BaseChannelLayer):
                 self._made = self._new_hub()
             return self._made
 
+    # --- what a layer's own class defines, beside `options`
+
     def _make_transport(self, values: dict[str, Any]) -> Transport:
-        raise NotImplementedError
+        """Return a new transport; `values` has the value of every option in `options`, checked.
+
+        Called once in each process, at the first use and not in the constructor, in whatever thread that is; it must do
+        no I/O, and hold nothing that keeps the layer alive. After a fork it is called again, in the child.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} must define _make_transport()")
 
     def _new_hub(self) -> Hub:
         values = self._values
