@@ -5,11 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .memory import MemoryChannelLayer
+    from .rabbitmq import RabbitMQChannelLayer
     from .sqlite import SQLiteChannelLayer
 
-__all__ = ["MemoryChannelLayer", "SQLiteChannelLayer"]
+__all__ = ["MemoryChannelLayer", "RabbitMQChannelLayer", "SQLiteChannelLayer"]
 
-_MODULES = {"MemoryChannelLayer": "memory", "SQLiteChannelLayer": "sqlite"}
+_MODULES = {
+    "MemoryChannelLayer": "memory",
+    "RabbitMQChannelLayer": "rabbitmq",
+    "SQLiteChannelLayer": "sqlite",
+}
 
 
 def __getattr__(name: str) -> Any:

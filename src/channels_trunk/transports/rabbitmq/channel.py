@@ -1,0 +1,313 @@
+"""One AMQP channel: requests and their answers in order, messages in, and confirms."""
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import AmqpError
+from .topology import QueueSpec
+from .wire import Method, Properties, content, method, read_content_header, read_short, short, table
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["Batch", "Channel", "Delivery", "Publication"]
+
+_read_index = struct.Struct(">I").unpack_from
+_read_tag = struct.Struct(">QB").unpack_from
+_NO_TABLE = b"\x00\x00\x00\x00"
+
+
+class Delivery(NamedTuple):
+    """A message that has come in."""
+
+    tag: int
+    is_redelivered: bool
+    routing_key: bytes
+    properties: Properties
+    body: bytes
+
+
+class Publication(NamedTuple):
+    """A message to send."""
+
+    exchange: str
+    routing_key: str
+    properties: Properties
+    body: bytes
+    must_arrive: bool = False
+    """Whether it is an outcome to be told of if no queue takes it."""
+
+
+class Batch:
+    """Publications that wait for the broker's confirms."""
+
+    def __init__(self, size: int, done: "asyncio.Future[None]") -> None:
+        self.left = size
+        self.done = done
+        self.refused: set[int] = set()  # indexes of what a full queue did not take
+        self.returned: set[bytes] = set()  # message ids of what no queue took
+
+    def settle(self, index: int, *, refused: bool) -> None:
+        """One of them is confirmed."""
+        if refused:
+            self.refused.add(index)
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """Nobody knows what became of them."""
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # whoever published may have given up
+
+
+class Channel:
+    """Made by Connection.channel(); everything runs on the connection's loop."""
+
+    def __init__(self, connection: "Connection", number: int) -> None:
+        self.number = number
+        self.error: AmqpError | None = None  # why it is closed
+        self.on_messages: Callable[[Sequence[Delivery]], None] | None = None
+        self.on_cancelled: Callable[[str], None] | None = None
+        self.on_closed: Callable[[AmqpError], None] | None = None
+        self.consumers: dict[str, Callable[[Delivery], None]] = {}
+        self._connection = connection
+        self._answers: deque[asyncio.Future[Any]] = deque()
+        self._inbox: list[Delivery] = []
+        self._head = b""  # of the message that is coming in
+        self._properties = Properties()
+        self._missing = 0
+        self._pieces: list[bytes] = []
+        self._published = 0
+        self._confirmed = 0
+        self._batches: dict[int, tuple[Batch, int]] = {}  # by the number of the publication
+
+    # --- requests
+
+    def request(self, number: int, arguments: bytes = b"") -> "asyncio.Future[Any]":
+        """Send a method and return its answer to come; requests need not wait for each other."""
+        answer: asyncio.Future[Any] = self._connection.loop.create_future()
+        if self.error is not None:
+            answer.set_exception(self.error.another())
+            answer.exception()
+            return answer
+        self._answers.append(answer)
+        self._connection.write(method(self.number, number, arguments))
+        return answer
+
+    def tell(self, number: int, arguments: bytes) -> None:
+        """Send a method that has no answer."""
+        if self.error is None:
+            self._connection.write(method(self.number, number, arguments))
+
+    async def declare_exchange(self, name: str, kind: str, *, durable: bool) -> None:
+        """Make an exchange that goes with the last queue bound to it."""
+        bits = 0b00100 | (durable << 1)
+        await self.request(
+            Method.EXCHANGE_DECLARE, b"\x00\x00" + short(name) + short(kind) + bytes((bits,)) + _NO_TABLE
+        )
+
+    async def declare_queue(self, spec: QueueSpec, *, passive: bool = False) -> tuple[int, int]:
+        """Make a queue, or with `passive` look whether it is there; return its messages and consumers."""
+        bits = passive | (spec.durable << 1) | (spec.exclusive << 2)
+        arguments = _NO_TABLE if passive else table(spec.arguments)
+        found: tuple[int, int] = await self.request(
+            Method.QUEUE_DECLARE, b"\x00\x00" + short(spec.name) + bytes((bits,)) + arguments
+        )
+        return found
+
+    def bind(self, queue: str, exchange: str, key: str) -> "asyncio.Future[Any]":
+        """Bind a queue."""
+        names = short(queue) + short(exchange) + short(key)
+        return self.request(Method.QUEUE_BIND, b"\x00\x00" + names + b"\x00" + _NO_TABLE)
+
+    def unbind(self, queue: str, exchange: str, key: str) -> "asyncio.Future[Any]":
+        """Undo bind()."""
+        names = short(queue) + short(exchange) + short(key)
+        return self.request(Method.QUEUE_UNBIND, b"\x00\x00" + names + _NO_TABLE)
+
+    def purge(self, queue: str) -> "asyncio.Future[Any]":
+        """Empty a queue."""
+        return self.request(Method.QUEUE_PURGE, b"\x00\x00" + short(queue) + b"\x00")
+
+    def delete(self, queue: str) -> "asyncio.Future[Any]":
+        """Remove a queue, if it is there."""
+        return self.request(Method.QUEUE_DELETE, b"\x00\x00" + short(queue) + b"\x00")
+
+    def limit(self, prefetch: int) -> "asyncio.Future[Any]":
+        """How many messages a consumer that begins after this may have unacknowledged; 0 for any number."""
+        return self.request(Method.BASIC_QOS, struct.pack(">IHB", 0, prefetch, 0))
+
+    def consume(
+        self, queue: str, tag: str, receive: Callable[[Delivery], None] | None = None, *, exclusive: bool = False
+    ) -> "asyncio.Future[Any]":
+        """Have messages delivered, to `receive` or else to `on_messages`."""
+        if receive is not None:
+            self.consumers[tag] = receive
+        bits = bytes((exclusive << 2,))
+        return self.request(Method.BASIC_CONSUME, b"\x00\x00" + short(queue) + short(tag) + bits + _NO_TABLE)
+
+    def cancel(self, tag: str) -> "asyncio.Future[Any]":
+        """Undo consume(); what is on its way still comes."""
+        return self.request(Method.BASIC_CANCEL, short(tag) + b"\x00")
+
+    def get(self, queue: str) -> "asyncio.Future[Any]":
+        """Take one message; the answer is a Delivery, or None if the queue is empty."""
+        return self.request(Method.BASIC_GET, b"\x00\x00" + short(queue) + b"\x00")
+
+    def ack(self, tag: int, *, multiple: bool = False) -> None:
+        """Say that a message has been taken."""
+        self.tell(Method.BASIC_ACK, struct.pack(">QB", tag, multiple))
+
+    def requeue(self, tag: int) -> None:
+        """Give a message back to where it was."""
+        self.tell(Method.BASIC_NACK, struct.pack(">QB", tag, 2))
+
+    async def close(self) -> None:
+        """Close it; the number may be used again afterwards."""
+        if self.error is None:
+            await self.request(Method.CHANNEL_CLOSE, struct.pack(">H", 200) + short("") + b"\x00\x00\x00\x00")
+            self.ended(AmqpError("the channel was closed"))
+
+    # --- publishing
+
+    def publish(self, publications: Sequence[Publication]) -> Batch:
+        """Send messages; the batch is done when the broker has confirmed them all."""
+        batch = Batch(len(publications), self._connection.loop.create_future())
+        if self.error is not None:
+            batch.fail(self.error.another())
+            return batch
+        frames = []
+        for index, publication in enumerate(publications):
+            self._published += 1
+            self._batches[self._published] = (batch, index)
+            frames.append(self._content(publication))
+        self._connection.write(b"".join(frames))
+        if not publications:
+            batch.done.set_result(None)
+        return batch
+
+    def _content(self, publication: Publication) -> bytes:
+        names = short(publication.exchange) + short(publication.routing_key)
+        head = method(
+            self.number, Method.BASIC_PUBLISH, b"\x00\x00" + names + (b"\x01" if publication.must_arrive else b"\x00")
+        )
+        frame_max = self._connection.frame_max
+        return content(self.number, head, publication.properties, publication.body, frame_max)
+
+    def _confirm(self, payload: bytes, *, refused: bool) -> None:
+        number, multiple = _read_tag(payload, 4)
+        first = self._confirmed + 1 if multiple & 1 else number
+        for confirmed in range(first, number + 1):
+            entry = self._batches.pop(confirmed, None)
+            if entry is not None:
+                entry[0].settle(entry[1], refused=refused)
+        if first == self._confirmed + 1:
+            self._confirmed = number
+
+    # --- what comes in
+
+    def heard(self, payload: bytes) -> None:
+        """A method has come."""
+        (index,) = _read_index(payload)
+        if index in (Method.BASIC_DELIVER, Method.BASIC_GET_OK, Method.BASIC_RETURN):
+            self._head = payload
+        elif index == Method.BASIC_ACK:
+            self._confirm(payload, refused=False)
+        elif index == Method.BASIC_NACK:
+            self._confirm(payload, refused=True)
+        elif index == Method.CHANNEL_CLOSE:
+            code = int.from_bytes(payload[4:6], "big")
+            text = read_short(payload, 6)[0].decode(errors="replace")
+            self._connection.write(method(self.number, Method.CHANNEL_CLOSE_OK))
+            self.ended(AmqpError(text, code))
+        elif index == Method.BASIC_CANCEL:
+            self._cancelled(read_short(payload, 4)[0].decode())
+        else:
+            self._answered(_result(index, payload))
+
+    def _answered(self, result: Any) -> None:
+        if not self._answers:
+            return
+        answer = self._answers.popleft()
+        if not answer.done():
+            answer.set_result(result)
+        elif isinstance(result, Delivery):
+            # Whoever asked for a message has given up.
+            self.requeue(result.tag)
+
+    def _cancelled(self, tag: str) -> None:
+        self.consumers.pop(tag, None)
+        if self.on_cancelled is not None:
+            self.on_cancelled(tag)
+
+    def heard_header(self, payload: bytes) -> None:
+        """The header of a message has come."""
+        self._missing, self._properties = read_content_header(payload)
+        self._pieces = []
+        if not self._missing:
+            self._complete(b"")
+
+    def heard_body(self, payload: bytes) -> None:
+        """A piece of a message's body has come."""
+        self._missing -= len(payload)
+        if self._missing > 0 or self._pieces:
+            self._pieces.append(payload)
+        if self._missing <= 0:
+            self._complete(b"".join(self._pieces) if self._pieces else payload)
+
+    def _complete(self, body: bytes) -> None:
+        head = self._head
+        (index,) = _read_index(head)
+        if index == Method.BASIC_RETURN:
+            for batch in {id(batch): batch for batch, _ in self._batches.values()}.values():
+                batch.returned.add(self._properties.message_id)
+            return
+        tag_at, consumer = 4, b""
+        if index == Method.BASIC_DELIVER:
+            consumer, tag_at = read_short(head, 4)
+        tag, redelivered = _read_tag(head, tag_at)
+        key = read_short(head, read_short(head, tag_at + 9)[1])[0]
+        delivery = Delivery(tag, bool(redelivered), key, self._properties, body)
+        if index == Method.BASIC_GET_OK:
+            self._answered(delivery)
+        elif (receive := self.consumers.get(consumer.decode())) is not None:
+            receive(delivery)
+        else:
+            self._inbox.append(delivery)
+
+    def flush(self) -> None:
+        """What the connection had to read is read: hand it over as one."""
+        if self._inbox:
+            inbox, self._inbox = self._inbox, []
+            if self.on_messages is not None:
+                self.on_messages(inbox)
+
+    def ended(self, error: AmqpError) -> None:
+        """It is closed: nobody waits for its answers any more."""
+        if self.error is not None:
+            return
+        self.error = error
+        self._connection.forget(self)
+        answers, batches = list(self._answers), {id(batch): batch for batch, _ in self._batches.values()}
+        self._answers.clear()
+        self._batches.clear()
+        for answer in answers:
+            if not answer.done():
+                answer.set_exception(error.another())
+                answer.exception()
+        for batch in batches.values():
+            batch.fail(error.another())
+        if self.on_closed is not None:
+            self.on_closed(error)
+
+
+def _result(index: int, payload: bytes) -> Any:
+    if index == Method.QUEUE_DECLARE_OK:
+        position = read_short(payload, 4)[1]
+        return struct.unpack_from(">II", payload, position)
+    return None

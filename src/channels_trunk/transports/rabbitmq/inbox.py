@@ -1,0 +1,94 @@
+"""What comes to the node's queue: each message once, though a lost connection brings some again."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from channels_trunk.envelope import Envelope
+from channels_trunk.exceptions import DecodeError, DecryptError
+from channels_trunk.transports.base import NodeContext
+
+from .channel import Channel, Delivery
+from .foreign import read_plain
+from .settings import RabbitMQSettings
+from .topology import BARRIER_TYPE, FRAME_TYPE, ROLL_TYPE
+from .wire import read_table
+
+__all__ = ["Inbox", "envelope_of_plain"]
+
+
+class Inbox:
+    """Outlives connections; everything runs on the hub's loop."""
+
+    def __init__(self, context: NodeContext, settings: RabbitMQSettings) -> None:
+        self._context = context
+        self._settings = settings
+        self._own = context.node.encode() + b"."
+        # The broker sends so many before it needs an acknowledgement: it cannot bring an older one again.
+        self._memory = 2 * settings.prefetch_count
+        self._recent: OrderedDict[bytes | int, None] = OrderedDict()
+        self._rolls: dict[bytes, tuple[set[str], asyncio.Future[frozenset[str]]]] = {}
+
+    def read(self, channel: Channel, deliveries: Sequence[Delivery]) -> None:
+        """Hand over what has come, and acknowledge it."""
+        envelopes: list[Envelope] = []
+        for delivery in deliveries:
+            self._take(delivery, envelopes)
+        if envelopes:
+            self._context.sink.received(envelopes)
+        channel.ack(deliveries[-1].tag, multiple=True)
+
+    def _take(self, delivery: Delivery, envelopes: list[Envelope]) -> None:
+        kind, number = delivery.properties.content_type, delivery.properties.message_id
+        if kind == FRAME_TYPE and number.startswith(self._own):
+            return
+        if kind in (ROLL_TYPE, BARRIER_TYPE):
+            self._answered(delivery)
+            return
+        if self._had(number or hash(delivery.body), again=delivery.is_redelivered):
+            return
+        try:
+            if kind == FRAME_TYPE:
+                envelopes += self._context.codec.decode_frame(delivery.body)[1]
+            else:
+                envelopes.append(envelope_of_plain(delivery.body, self._context, self._settings))
+        except DecodeError as error:
+            self._context.sink.skipped(error)
+
+    def _had(self, key: bytes | int, *, again: bool) -> bool:
+        if again and key in self._recent:
+            return True
+        self._recent[key] = None
+        if len(self._recent) > self._memory:
+            self._recent.popitem(last=False)
+        return False
+
+    # --- the roll: who is alive
+
+    def begin_roll(self, number: bytes) -> "asyncio.Future[frozenset[str]]":
+        """Collect the answers to a roll call; its barrier, which comes last, ends it."""
+        future: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+        self._rolls[number] = (set(), future)
+        return future
+
+    def end_roll(self, number: bytes) -> None:
+        """Nobody waits for it any more."""
+        self._rolls.pop(number, None)
+
+    def _answered(self, delivery: Delivery) -> None:
+        names, future = self._rolls.get(delivery.properties.message_id, (set(), None))
+        if future is None or future.done():
+            return
+        if delivery.properties.content_type == BARRIER_TYPE:
+            future.set_result(frozenset(names))
+            return
+        lease = read_table(delivery.properties.headers).get("x-first-death-queue")
+        if isinstance(lease, str):
+            names.add(self._settings.topology.node_of_lease(lease))
+
+
+def envelope_of_plain(body: bytes, context: NodeContext, settings: RabbitMQSettings) -> Envelope:
+    """What another program sent; raises DecodeError."""
+    if not settings.accepts_plain:
+        raise DecryptError("a message is not encrypted, and this layer has symmetric_encryption_keys")
+    return read_plain(body, codec=context.codec, expires_at=context.clock.wall() + settings.expiry)

@@ -1,0 +1,110 @@
+"""What there is while the broker is connected: one connection and its channels."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from channels_trunk.exceptions import TransportError, TransportUnavailable
+from channels_trunk.transports.base import NodeContext
+
+from .address import Address
+from .channel import Channel
+from .connection import Connection
+from .errors import PRECONDITION_FAILED, AmqpError, translated
+from .settings import RabbitMQSettings
+from .topology import QueueSpec
+
+__all__ = ["Link", "connected"]
+
+_PUBLISHER, _INBOX, _DESK, _LANE = 1, 2, 3, 4
+_FIRST_SCRATCH, _LAST_SCRATCH = 5, 255
+
+
+@dataclass(slots=True)
+class Link:
+    """A connection. What may fail for one queue alone is done on a channel of its own: an error closes the channel."""
+
+    connection: Connection
+    context: NodeContext
+    settings: RabbitMQSettings
+    publisher: Channel
+    inbox: Channel
+    desk: Channel
+    bound: set[str] = field(default_factory=set)
+    """Groups that were bound over this connection."""
+    _scratch: set[int] = field(default_factory=set)
+
+    @property
+    def address(self) -> Address:
+        """Where it leads."""
+        return self.connection.address
+
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Channel]:
+        """A channel for what may be refused."""
+        number = next(number for number in range(_FIRST_SCRATCH, _LAST_SCRATCH) if number not in self._scratch)
+        self._scratch.add(number)
+        channel: Channel | None = None
+        try:
+            channel = await self.connection.channel(number, confirms=False)
+            yield channel
+        finally:
+            try:
+                if channel is not None:
+                    await asyncio.shield(asyncio.ensure_future(channel.close()))
+            except AmqpError:
+                pass  # the connection has ended
+            finally:
+                self._scratch.discard(number)
+
+    async def lane(self) -> Channel:
+        """A channel for normal channels; it is opened again if it was closed."""
+        return await self.connection.channel(_LANE)
+
+    async def declare(self, spec: QueueSpec) -> bool:
+        """Make a queue, or take it as it is; False if it was made with other arguments."""
+        try:
+            async with self.scratch() as channel:
+                await channel.declare_queue(spec)
+        except AmqpError as error:
+            if error.code != PRECONDITION_FAILED:
+                raise
+        else:
+            return True
+        async with self.scratch() as channel:
+            await channel.declare_queue(spec, passive=True)
+        return False
+
+
+async def connected(
+    settings: RabbitMQSettings,
+    context: NodeContext,
+    *,
+    first: int,
+    is_first_time: bool,
+    lost: Callable[[AmqpError], None],
+    blocked: Callable[[str], None],
+) -> Link:
+    """Connect to the first broker that takes us, beginning with the address of this number."""
+    failures: list[TransportError] = []
+    count = len(settings.addresses)
+    for number in range(count):
+        address = settings.addresses[(first + number) % count]
+        connection = Connection(address, lost=lost, blocked=blocked)
+        try:
+            await connection.open(settings.ssl_context)
+            publisher = await connection.channel(_PUBLISHER, confirms=True)
+            inbox, desk = await connection.channel(_INBOX), await connection.channel(_DESK)
+        except (AmqpError, OSError) as error:
+            connection.abort()
+            failures.append(translated(error, address, opening=is_first_time))
+        except TransportUnavailable as error:
+            failures.append(error)
+        except BaseException:
+            connection.abort()
+            raise
+        else:
+            return Link(connection, context, settings, publisher, inbox, desk)
+    # One broker that refuses what the settings say is more telling than another that cannot be reached.
+    raise min(failures, key=lambda failure: isinstance(failure, TransportUnavailable))

@@ -1,0 +1,94 @@
+"""Normal channels as members of groups: bindings on the groups exchange, and when they end."""
+
+from collections.abc import Sequence
+
+from channels_trunk.transports.base import NodeContext
+
+from .errors import NOT_FOUND, AmqpError
+from .ledger import Ledger, Membership
+from .link import Link
+from .workers import Workers
+
+__all__ = ["Members"]
+
+
+class Members:
+    """The memberships that this node has made; it outlives connections. Everything runs on the hub's loop."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._ends: dict[Membership, float] = {}
+
+    async def bind(self, link: Link, workers: Workers, ledger: Ledger, *, membership: Membership, ends: float) -> None:
+        """Make a normal channel a member."""
+        await self._bind(link, workers, membership)
+        await ledger.note_member(membership, ends)
+        self._ends[membership] = ends
+
+    async def _bind(self, link: Link, workers: Workers, membership: Membership) -> None:
+        group, channel = membership
+        topology = link.settings.topology
+        for is_last in (False, True):
+            await workers.declare([channel])
+            try:
+                async with link.scratch() as lane:
+                    await lane.bind(topology.channel_queue_name(channel), topology.groups_exchange, group)
+            except AmqpError as error:
+                if error.code != NOT_FOUND or is_last:
+                    raise
+                workers.forget(channel)
+            else:
+                return
+
+    async def unbind(self, link: Link, ledger: Ledger, membership: Membership) -> None:
+        """Take a normal channel out of a group, whoever put it in."""
+        await self._unbind(link, [membership])
+        await ledger.note_member(membership, 0.0)
+
+    async def _unbind(self, link: Link, memberships: Sequence[Membership]) -> None:
+        topology = link.settings.topology
+        async with link.scratch() as lane:
+            for group, channel in memberships:
+                await lane.unbind(topology.channel_queue_name(channel), topology.groups_exchange, group)
+                self._ends.pop((group, channel), None)
+
+    async def restore(self, link: Link, workers: Workers) -> None:
+        """After a connection was lost: bind again, in case that the exchange or the queue is new."""
+        for membership in self._ends:
+            await self._bind(link, workers, membership)
+
+    def next_end(self) -> float:
+        """When the first membership ends; wall-clock seconds, or infinity."""
+        return min(self._ends.values(), default=float("inf"))
+
+    async def look_after(self, link: Link, workers: Workers, ledger: Ledger, *, thoroughly: bool) -> None:
+        """End what is over, of this node or (`thoroughly`) of any; keep the queues of the others."""
+        now = self._context.clock.wall()
+        if self._ends and not thoroughly:
+            for _, channel in self._ends:
+                workers.forget(channel)
+                await workers.declare([channel])
+        if not thoroughly and self.next_end() > now:
+            return
+        notes = await ledger.read()
+        # Another node may have renewed what this one began.
+        self._ends = {key: notes.members[key][1] for key in self._ends if key in notes.members}
+        if over := notes.ended(now):
+            await self._unbind(link, over)
+
+    async def purge(self, link: Link, ledger: Ledger) -> None:
+        """Empty every normal channel, and end every membership."""
+        notes = await ledger.read(forget_members=True)
+        self._ends.clear()
+        await self._unbind(link, list(notes.members))
+        for channel in notes.channels:
+            try:
+                async with link.scratch() as lane:
+                    await lane.purge(link.settings.topology.channel_queue_name(channel))
+            except AmqpError as error:
+                if error.code != NOT_FOUND:
+                    raise
+
+    def forget(self) -> None:
+        """The node is gone; what it has made stays."""
+        self._ends.clear()

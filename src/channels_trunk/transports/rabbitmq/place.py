@@ -1,0 +1,114 @@
+"""A node's place at the broker: its queue, the mark that shows that the queue kept what it held, and its lease."""
+
+import asyncio
+from collections import deque
+
+from channels_trunk.transports.base import NodeContext
+
+from .channel import Publication
+from .errors import NOT_FOUND, AmqpError
+from .link import Link
+from .topology import EVERY_NODE_KEY, MARK_TYPE, QueueSpec, Topology
+from .wire import Properties
+
+__all__ = ["Place"]
+
+
+class Place:
+    """Outlives connections; everything runs on the hub's loop."""
+
+    def __init__(self, context: NodeContext, topology: Topology) -> None:
+        self._context = context
+        self._topology = topology
+        self._life = 0  # counts the queues this node has had
+        self._leases = 0
+        self._is_taken = False
+        self._given_up: deque[str] = deque()  # queues to remove when their broker is there again
+        self.bound: set[str] = set()
+        """Groups whose binding the queue may have."""
+
+    @property
+    def queue(self) -> QueueSpec:
+        """The node's queue."""
+        return self._topology.node_queue(self._context.node, self._life)
+
+    @property
+    def _mark(self) -> QueueSpec:
+        return self._topology.mark_queue(self._context.node, self._life)
+
+    async def take(self, link: Link) -> str:
+        """Come back to the queue, or make one; return why messages may have been lost, or nothing."""
+        reason = ""
+        if self._is_taken:
+            reason = await self._why_not_kept(link)
+        if reason or not self._is_taken:
+            self._give_up()
+            await link.desk.declare_queue(self.queue)
+            await link.desk.declare_queue(self._mark)
+            await self._set_mark(link)
+            self._is_taken = True
+        self._leases += 1
+        lease = self._topology.lease(self._context.node, self._leases)
+        await link.desk.declare_queue(lease)
+        exchange = self._topology.groups_exchange
+        await asyncio.gather(
+            link.desk.bind(lease.name, self._topology.roll_exchange, ""),
+            link.desk.bind(self.queue.name, exchange, self._topology.node_key(self._context.node)),
+            link.desk.bind(self.queue.name, exchange, EVERY_NODE_KEY),
+        )
+        return reason
+
+    async def _why_not_kept(self, link: Link) -> str:
+        try:
+            async with link.scratch() as channel:
+                await channel.declare_queue(self.queue, passive=True)
+                messages, _ = await channel.declare_queue(self._mark, passive=True)
+        except AmqpError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return "RabbitMQ no longer has this process's queue"
+        return "" if messages else "RabbitMQ was restarted, and lost what was in this process's queue"
+
+    def _give_up(self) -> None:
+        if self._life:
+            self._given_up.extend((self.queue.name, self._mark.name))
+        self._life += 1
+        self.bound = set()
+
+    async def _set_mark(self, link: Link) -> None:
+        properties = Properties(MARK_TYPE, self._context.node.encode())
+        await link.publisher.publish([Publication("", self._mark.name, properties, b"")]).done
+
+    async def look_after(self, link: Link) -> str:
+        """Keep the mark, and remove what was given up; return why messages may have been lost, or nothing."""
+        reason = ""
+        messages, _ = await link.desk.declare_queue(self._mark)
+        if not messages:
+            reason = "RabbitMQ lost what was in this process's queue"
+            await self._set_mark(link)
+        await self._remove_given_up(link)
+        return reason
+
+    async def _remove_given_up(self, link: Link) -> None:
+        for name in list(self._given_up):
+            try:
+                async with link.scratch() as channel:
+                    await channel.delete(name)
+            except AmqpError as error:
+                if link.connection.is_over:
+                    raise
+                if error.code != NOT_FOUND:
+                    return  # its broker is still down: later
+            self._given_up.remove(name)
+
+    async def leave(self, link: Link) -> None:
+        """Remove the queues; the lease goes with the connection."""
+        if self._is_taken:
+            self._is_taken = False
+            await asyncio.gather(link.desk.delete(self.queue.name), link.desk.delete(self._mark.name))
+            self.bound = set()
+
+    def forget(self) -> None:
+        """The queues stay behind, and expire."""
+        self._is_taken = False
+        self.bound = set()

@@ -1,0 +1,311 @@
+"""The RabbitMQ transport: one node's part at the broker."""
+
+import contextlib
+import itertools
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from channels_trunk.envelope import Envelope, Kind
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
+
+from .channel import Publication
+from .errors import AmqpError, translated
+from .giving_back import GivingBack
+from .inbox import Inbox
+from .ledger import Ledger
+from .link import Link, connected
+from .members import Members
+from .outgoing import Parcel, parcels, published
+from .place import Place
+from .post import confirmed
+from .settings import RabbitMQSettings
+from .topology import BARRIER_TYPE, ROLL_TYPE
+from .wire import Properties
+from .workers import Workers
+
+__all__ = ["RabbitMQTransport"]
+
+_TAG = "node"
+_MAINTAIN_EVERY = 60.0
+_SOON = 1.0
+# How often one node or another looks for memberships whose time is over though the node that made them is gone.
+_THOROUGHLY_EVERY = 600.0
+
+
+class RabbitMQTransport(Transport):
+    """Runs on the hub's loop alone, over one connection."""
+
+    capabilities = Capabilities(crosses_processes=True, needs_interest=True)
+
+    def __init__(self, settings: RabbitMQSettings) -> None:
+        self._settings = settings
+        self._first_address = random.randrange(max(1, len(settings.addresses)))
+        self._numbers = itertools.count(1)
+        self._link: Link | None = None
+        self._opened_before = False
+        self._heard: frozenset[str] = frozenset()
+        self._noted: set[str] = set()
+        self._complained: set[str] = set()
+        self._thorough_at = 0.0
+
+    # --- life
+
+    async def open(self, context: NodeContext) -> None:
+        """Connect, come back to the node's queue or make one, and consume it."""
+        if not self._opened_before:
+            self._begin(context)
+        link = await connected(
+            self._settings,
+            context,
+            first=self._first_address,
+            is_first_time=not self._opened_before,
+            lost=self._connection_lost,
+            blocked=self._blocked,
+        )
+        self._link = link
+        with self._translating(link, opening=not self._opened_before):
+            reason = await self._take_part(link)
+        self._opened_before = True
+        if reason:
+            context.sink.gap(reason)
+
+    def _begin(self, context: NodeContext) -> None:
+        self._context = context
+        self._place = Place(context, self._settings.topology)
+        self._inbox = Inbox(context, self._settings)
+        self._members = Members(context)
+        self._giving_back = GivingBack(context, self._settings)
+
+    async def _take_part(self, link: Link) -> str:
+        topology = self._settings.topology
+        for name, kind in ((topology.groups_exchange, "direct"), (topology.roll_exchange, "fanout")):
+            await link.desk.declare_exchange(name, kind, durable=topology.durable)
+        self._ledger = Ledger(link)
+        self._workers = Workers(link, self._ledger, noted=self._noted, complained=self._complained)
+        if reason := await self._place.take(link):
+            self._heard = frozenset()
+        inbox = link.inbox
+        inbox.on_messages = lambda deliveries: self._inbox.read(inbox, deliveries)
+        inbox.on_cancelled = lambda _tag: self._lose(link, AmqpError("this process's queue was deleted"))
+        for channel in (link.inbox, link.publisher, link.desk):
+            channel.on_closed = lambda error: self._lose(link, error)
+        await inbox.limit(self._settings.prefetch_count)
+        await inbox.consume(self._place.queue.name, _TAG)
+        await self._members.restore(link, self._workers)
+        return reason
+
+    def _connection_lost(self, error: AmqpError) -> None:
+        if self._link is not None:
+            self._lose(self._link, error)
+
+    def _lose(self, link: Link, error: AmqpError) -> None:
+        if link is self._link and not link.connection.is_closing:
+            self._context.sink.lost(translated(error, link.address))
+
+    def _blocked(self, reason: str) -> None:
+        return
+
+    async def close(self, *, leave: bool) -> None:
+        """Hang up; with `leave`, remove the node's queues."""
+        link, self._link = self._link, None
+        if link is None:
+            if leave and self._opened_before:
+                self._forget()
+            return
+        if leave:
+            with contextlib.suppress(AmqpError, TransportUnavailable):
+                await self._giving_back.give_again(link, self._workers)
+                await self._place.leave(link)
+            self._forget()
+            await link.connection.close()
+        else:
+            # It may hang. What the broker has sent meanwhile is not acknowledged: it comes again.
+            link.connection.abort()
+
+    def _forget(self) -> None:
+        self._heard = frozenset()
+        self._place.forget()
+        self._members.forget()
+        self._noted.clear()
+
+    def abandon(self) -> None:
+        """The child of a fork keeps the socket's number, but not the socket: the parent's end must be seen."""
+        if self._link is not None and (descriptor := self._link.connection.file_descriptor()) >= 0:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+    @contextmanager
+    def _translating(self, link: Link, *, opening: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except (AmqpError, OSError) as error:
+            raise translated(error, link.address, opening=opening) from error
+
+    def _there(self) -> Link:
+        if self._link is None:
+            raise TransportUnavailable("RabbitMQ is not connected")
+        return self._link
+
+    # --- sending
+
+    async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        """Send, and wait for the broker's confirms."""
+        link = self._link
+        if link is None or link.connection.is_over or link.connection.blocked:
+            # It never left: the hub may try again.
+            raise Busy
+        with self._translating(link):
+            await self._workers.declare(sorted({e.target for e in batch if e.kind == Kind.QUEUE}))
+            sent = parcels(batch)
+            outcome = await confirmed(link, [self._publication(parcel, batch) for parcel in sent])
+            refused = self._refused(batch, [sent[number] for number in outcome.refused])
+            if outcome.lost:
+                refused += await self._send_again(link, batch, [sent[number] for number in outcome.lost])
+        return refused
+
+    def _publication(self, parcel: Parcel, batch: Sequence[Envelope]) -> Publication:
+        context = self._context
+        return published(
+            parcel,
+            batch,
+            codec=context.codec,
+            node=context.node,
+            topology=self._settings.topology,
+            now=context.clock.wall(),
+            number=next(self._numbers),
+        )
+
+    def _refused(self, batch: Sequence[Envelope], full: Sequence[Parcel]) -> list[int]:
+        """What a full queue means: for a group a drop, for the others that the channel is full."""
+        refused: list[int] = []
+        for parcel in full:
+            if parcel.kind == Kind.GROUP:
+                self._context.sink.dropped(f"of a process or a worker in group {parcel.target}")
+            else:
+                refused += [index for index in parcel.indexes if batch[index].kind != Kind.CONTROL]
+        return refused
+
+    async def _send_again(self, link: Link, batch: Sequence[Envelope], gone: Sequence[Parcel]) -> list[int]:
+        """The queues of these normal channels were deleted, or have expired: make them anew."""
+        channels = sorted({parcel.target for parcel in gone})
+        for channel in channels:
+            self._workers.forget(channel)
+        await self._workers.declare(channels)
+        outcome = await confirmed(link, [self._publication(parcel, batch) for parcel in gone])
+        if outcome.lost:
+            names = ", ".join(sorted({gone[number].target for number in outcome.lost}))
+            raise TransportUnavailable(f"RabbitMQ at {link.address} has no queue for normal channel {names}")
+        return self._refused(batch, [gone[number] for number in outcome.refused])
+
+    # --- groups
+
+    async def interest(self, groups: frozenset[str]) -> None:
+        """Bind what is not bound, and unbind what nobody here is in."""
+        link = self._there()
+        place, exchange = self._place, self._settings.topology.groups_exchange
+        queue = place.queue.name
+        with self._translating(link):
+            wanted, gone = groups - link.bound, place.bound - groups
+            place.bound |= wanted
+            # Without waiting for one before the next: the broker answers in order.
+            answers = [link.desk.bind(queue, exchange, group) for group in wanted]
+            answers += [link.desk.unbind(queue, exchange, group) for group in gone]
+            for answer in answers:
+                await answer
+            place.bound -= gone
+            link.bound = set(groups)
+        self._heard = groups
+
+    def narrow(self, groups: frozenset[str]) -> None:
+        """Each group is heard for itself."""
+        self._heard &= groups
+
+    def hears(self, group: str) -> bool:
+        """Whether its binding stands; while the connection is away, the queue goes on collecting."""
+        return group in self._heard
+
+    async def bind(self, group: str, channel: str, expires_at: float) -> None:
+        """Bind the normal channel's queue, and note until when."""
+        link = self._there()
+        with self._translating(link):
+            await self._members.bind(link, self._workers, self._ledger, membership=(group, channel), ends=expires_at)
+        # maintain() is to name the end of this membership as its next time.
+        self._context.sink.maintain_soon()
+
+    async def unbind(self, group: str, channel: str) -> None:
+        """Undo bind()."""
+        link = self._there()
+        with self._translating(link):
+            await self._members.unbind(link, self._ledger, (group, channel))
+
+    # --- normal channels
+
+    async def claim(self, channel: str, limit: int) -> Sequence[Claimed]:
+        """Take messages; what waits here to go back comes first."""
+        link = self._there()
+        found = self._giving_back.take(channel, limit)
+        if found:
+            return found
+        with self._translating(link):
+            return await self._workers.claim(channel, limit)
+
+    async def restore(self, claimed: Sequence[Claimed]) -> None:
+        """Send them back, to the front."""
+        link = self._there()
+        with self._translating(link):
+            await self._giving_back.give(link, self._workers, claimed)
+        if self._giving_back:
+            self._context.sink.maintain_soon()
+
+    async def watch(self, channels: frozenset[str]) -> None:
+        """Consume, from the next claim on that finds too little, until a message has come."""
+        link = self._there()
+        with self._translating(link):
+            await self._workers.watch(channels)
+
+    # --- the others
+
+    async def peers(self) -> frozenset[str]:
+        """Call the roll: the leases of all nodes that are connected answer, and after them a barrier of our own."""
+        link = self._there()
+        context, topology = self._context, self._settings.topology
+        number = b"%s.%x" % (context.node.encode(), next(self._numbers))
+        key = topology.node_key(context.node)
+        answer = self._inbox.begin_roll(number)
+        try:
+            with self._translating(link):
+                # Each lease has passed the call on before the broker confirms it, so that the barrier is the last.
+                for exchange, kind in ((topology.roll_exchange, ROLL_TYPE), (topology.groups_exchange, BARRIER_TYPE)):
+                    await confirmed(link, [Publication(exchange, key, Properties(kind, number), b"")])
+                return await answer - {context.node}
+        finally:
+            self._inbox.end_roll(number)
+
+    async def purge(self) -> None:
+        """Empty the normal channels, and end their memberships."""
+        link = self._there()
+        with self._translating(link):
+            self._giving_back.clear()
+            await self._members.purge(link, self._ledger)
+
+    async def maintain(self) -> float:
+        """Keep what would expire while it is needed, and end what is over."""
+        link = self._there()
+        now = self._context.clock.monotonic()
+        is_thorough = 0 < self._thorough_at <= now
+        if is_thorough or not self._thorough_at:
+            # Not every node at the same time.
+            self._thorough_at = now + _THOROUGHLY_EVERY * random.uniform(0.5, 1.5)
+        with self._translating(link):
+            if reason := await self._place.look_after(link):
+                self._context.sink.gap(reason)
+            await self._ledger.keep()
+            await self._members.look_after(link, self._workers, self._ledger, thoroughly=is_thorough)
+            await self._giving_back.give_again(link, self._workers)
+        if self._giving_back:
+            return _SOON
+        return max(0.0, min(_MAINTAIN_EVERY, self._members.next_end() - self._context.clock.wall()))
