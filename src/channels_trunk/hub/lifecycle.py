@@ -422,6 +422,14 @@ class Lifecycle:
             self._set_state(State.AWAY, str(error))
             return True
 
+    def note_stall(self, reason: str) -> bool:
+        """The engine takes nothing at the moment, though it is there; False if it is not there."""
+        with self._life:
+            if not self.is_open:
+                return False
+            self._set_state(State.OK, reason)
+            return True
+
     def set_closing(self, *, lost: bool) -> None:
         """Nothing goes through the transport any more."""
         if not lost:

@@ -67,6 +67,11 @@ class Publisher:
         """Whether nothing waits to be sent or is being sent; on the hub's loop."""
         return not (self._outbox or self._in_flight)
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether a batch is under way; on the hub's loop."""
+        return bool(self._in_flight)
+
     # --- callers' side, any thread
 
     def add(self, outgoing: Sequence[Outgoing]) -> None:

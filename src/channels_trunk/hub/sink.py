@@ -60,3 +60,8 @@ class HubSink:
     def maintain_soon(self) -> None:
         """Wake the supervisor."""
         self._hub.on_io(self._hub.maintain_here)
+
+    def stalled(self, reason: str) -> None:
+        """Say it in health(), and so to senders whose time is over."""
+        if self._hub.note_stall(reason) and reason:
+            self._hub.log.warning("stalled", "the engine takes no messages: %s", reason)

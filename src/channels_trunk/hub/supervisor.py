@@ -23,6 +23,7 @@ _SWEEP_EVERY = 5.0
 _BUSY_RETRY = 0.02
 _EXPIRE_EVERY = 0.05
 _SEND_AT_CLOSE = 2.0
+_FINISH_WITHIN = 0.25
 # An engine that hangs is as far away as one that is down. A transport that knows its engine sets shorter limits.
 _OPEN_WITHIN = 30.0
 _MAINTAIN_WITHIN = 30.0
@@ -147,6 +148,9 @@ class Supervisor:
         if self._stopping and not self._lost:
             # close() promises to send what is pending.
             await _until(lambda: self._hub.publisher.idle or pump.done(), _SEND_AT_CLOSE)
+        elif self._lost:
+            # What is under way may come to its end, if only a part of the engine is away: then its outcome is known.
+            await _until(lambda: not self._hub.publisher.in_flight or pump.done(), _FINISH_WITHIN)
         self._hub.set_closing(lost=self._lost)
         await self._hub.claims.pause(send_back=self._stopping and not self._lost)
         if self._doorwatch is not None:

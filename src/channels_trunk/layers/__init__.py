@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .memory import MemoryChannelLayer
+    from .postgres import PostgresChannelLayer
     from .rabbitmq import RabbitMQChannelLayer
     from .sqlite import SQLiteChannelLayer
 
-__all__ = ["MemoryChannelLayer", "RabbitMQChannelLayer", "SQLiteChannelLayer"]
+__all__ = ["MemoryChannelLayer", "PostgresChannelLayer", "RabbitMQChannelLayer", "SQLiteChannelLayer"]
 
 _MODULES = {
     "MemoryChannelLayer": "memory",
+    "PostgresChannelLayer": "postgres",
     "RabbitMQChannelLayer": "rabbitmq",
     "SQLiteChannelLayer": "sqlite",
 }

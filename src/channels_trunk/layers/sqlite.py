@@ -83,7 +83,7 @@ def find_settings(values: Mapping[str, Any]) -> SQLiteSettings:
     alias = values["database"]
     if alias is None:
         path = own_file_beside(database_name(DEFAULT_DB_ALIAS))
-        return SQLiteSettings(path, own_file=True, remove_when_last=_is_test_run(), **common)
+        return SQLiteSettings(path, own_file=True, remove_when_last=is_test_run(), **common)
     options = connections[alias].settings_dict["OPTIONS"]
     mode = str(options.get("transaction_mode") or "IMMEDIATE").upper()
     return SQLiteSettings(
@@ -112,14 +112,15 @@ def database_name(alias: str) -> str:
     settings = connections[alias].settings_dict
     name: str = os.fspath(settings["NAME"])
     test_name = settings["TEST"].get("NAME")
-    if alias == DEFAULT_DB_ALIAS or not test_name or not _is_test_run():
+    if alias == DEFAULT_DB_ALIAS or not test_name or not is_test_run():
         return name
     # Parallel runs add a number to the test name: then Django has set this one, too.
     test_file: str = os.fspath(test_name)
     return name if name.startswith(os.path.splitext(test_file)[0]) else test_file
 
 
-def _is_test_run() -> bool:
+def is_test_run() -> bool:
+    """Whether Django has put test databases in the places of the real ones."""
     settings = connections[DEFAULT_DB_ALIAS].settings_dict
     name, test_name = os.fspath(settings["NAME"] or ""), settings["TEST"].get("NAME")
     if test_name:

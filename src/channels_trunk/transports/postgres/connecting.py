@@ -1,0 +1,117 @@
+"""Connections: how each is made and set up, and the creation of the tables."""
+
+from collections.abc import Callable
+
+import psycopg
+
+from channels_trunk.exceptions import SchemaMismatch, TransportUnavailable
+
+from .names import SCHEMA_VERSION, Names, schema_script
+from .settings import PostgresSettings
+from .wire import Notice, Statement, Wire
+
+__all__ = ["MINIMUM_SERVER", "connect", "ensure_schema", "find_names"]
+
+MINIMUM_SERVER = 12_00_00
+# For our own sessions, whatever the role or the database has for the application's. What is stored is UNLOGGED, so a
+# commit has nothing to wait for; a role's time limits are for its statements, not for ours, which wait for each other.
+_SET_UP = (
+    "SET synchronous_commit = off; SET default_transaction_isolation = 'read committed'; "
+    "SET default_transaction_read_only = off; SET statement_timeout = 0; SET lock_timeout = '2s'; "
+    "SET idle_in_transaction_session_timeout = 0; SET client_min_messages = error; SET client_encoding = 'UTF8'"
+)
+_CREATE_KEY = "SELECT pg_advisory_xact_lock({lock_class}, {lock_key})"
+
+
+async def connect(
+    settings: PostgresSettings,
+    *,
+    listening: bool,
+    application_name: str,
+    on_notices: Callable[[list[Notice]], None],
+    on_lost: Callable[[Exception], None],
+) -> Wire:
+    """Connect and set up; raises TransportUnavailable, whose text names no password."""
+    conninfo = settings.conninfo(listening=listening, application_name=application_name)
+    try:
+        connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise TransportUnavailable(f"{settings.where}: {_said(error)}") from None
+    wire = Wire(connection, on_notices=on_notices, on_lost=on_lost)
+    try:
+        [(pid, isolation)] = await wire.simple(
+            "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')"
+        )
+        if pid == wire.pid:
+            await wire.script(_SET_UP + (f"; SET ROLE {_quoted(settings.role)}" if settings.role else ""))
+        else:
+            # A pooler answers with a process number of its own. What is SET on a session of its pool would be found by
+            # the application's next transaction there, and a prepared statement not by ours.
+            wire.pooled = True
+            if isolation != "read committed":
+                raise SchemaMismatch(
+                    f"{settings.where}: behind a pooler the layer needs the isolation level 'read committed', and the "
+                    f"role's default is {isolation!r}; use a role without that default, or a direct connection"
+                )
+        if wire.server_version < MINIMUM_SERVER:
+            raise SchemaMismatch(
+                f"{settings.where}: the server is too old; channels-trunk needs PostgreSQL 12 or newer"
+            )
+    except BaseException:
+        wire.close()
+        raise
+    return wire
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def _said(error: Exception) -> str:
+    # libpq says which host and what the server answered; it never repeats the password.
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+async def find_names(wire: Wire, settings: PostgresSettings) -> Names:
+    """Which schema the tables are in: named once, so that a search_path that changes later changes nothing."""
+    if settings.schema:
+        return Names(settings.schema, settings.table_prefix)
+    [(schema,)] = await wire.simple("SELECT current_schema()::text")
+    if schema is None:
+        raise SchemaMismatch(f"{settings.where}: no schema of the role's search_path exists; give 'schema'")
+    return Names(schema, settings.table_prefix)
+
+
+async def ensure_schema(wire: Wire, names: Names, settings: PostgresSettings) -> None:
+    """Make the tables if they are not there; raced by many processes, one makes them."""
+    version = await _version(wire, names)
+    if version is None and settings.auto_create:
+        # One transaction, and nobody else in it: CREATE ... IF NOT EXISTS by itself fails when it is raced.
+        await wire.script(names.fill(f"{_CREATE_KEY};") + schema_script(names) + _mark(names))
+        version = await _version(wire, names)
+    if version is None:
+        raise SchemaMismatch(
+            f"{settings.where}: the layer's tables are missing in schema {names.schema!r}; run the statements that "
+            f"`manage.py trunk_schema` prints, or set 'auto_create' to True"
+        )
+    if version > SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"{settings.where}: the layer's tables are of version {version}, and this channels-trunk knows "
+            f"{SCHEMA_VERSION}: upgrade channels-trunk in this process, or give another 'schema' or 'table_prefix'"
+        )
+
+
+def _mark(names: Names) -> str:
+    return names.fill(
+        f"INSERT INTO {{p}}meta (name, value) VALUES ('schema_version', {SCHEMA_VERSION}) ON CONFLICT DO NOTHING;"
+    )
+
+
+async def _version(wire: Wire, names: Names) -> int | None:
+    there = Statement("SELECT to_regclass($1) IS NOT NULL")
+    [(exists,)] = await wire.run(there, names.table("meta"))
+    if not exists:
+        return None
+    rows = await wire.simple(names.fill("SELECT value FROM {p}meta WHERE name = 'schema_version'"))
+    return int(rows[0][0]) if rows else None

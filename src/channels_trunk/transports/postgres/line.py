@@ -1,0 +1,103 @@
+"""A connection that is made again when it was cut: a killed session is nobody's business but its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from channels_trunk.exceptions import TransportUnavailable
+
+from .wire import Row, Run, ServerError, Statement, Value, Wire
+
+__all__ = ["Line"]
+
+# A session that is killed again and again is made anew so often, at most. Seconds.
+_NOT_BEFORE = 0.05
+
+
+class Line:
+    """Of the hub's loop. `make` connects; `begin` does what each new session needs.
+
+    If the server cannot be reached at once, `on_away` is told, and the line stays as it is.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Awaitable[Wire]],
+        *,
+        begin: Callable[[Wire], Awaitable[None]],
+        on_away: Callable[[Exception], None],
+    ) -> None:
+        self._make = make
+        self._begin = begin
+        self._on_away = on_away
+        self._making = asyncio.Lock()
+        self._wire: Wire | None = None
+        self._made_at = 0.0
+        self._closed = False
+
+    async def wire(self) -> Wire:
+        """The session, a new one if the last was cut."""
+        wire = self._wire
+        if wire is not None and not wire.is_lost:
+            return wire
+        async with self._making:
+            if self._wire is None or self._wire.is_lost:
+                self._wire = await self._made()
+            return self._wire
+
+    async def _made(self) -> Wire:
+        clock = asyncio.get_running_loop().time
+        if (early := self._made_at + _NOT_BEFORE - clock()) > 0:
+            await asyncio.sleep(early)
+        if self._closed:
+            raise TransportUnavailable("the connection was closed")
+        try:
+            wire = await self._make()
+            try:
+                if not self._closed:
+                    await self._begin(wire)
+                if self._closed:
+                    raise TransportUnavailable("the connection was closed")
+            except BaseException:
+                wire.close()
+                raise
+        except (TransportUnavailable, ServerError) as error:
+            self._on_away(error)
+            raise
+        self._made_at = clock()
+        return wire
+
+    async def run(self, statement: Statement, *values: Value) -> list[Row]:
+        """Run a statement that may be run twice: again over another session, if this one was cut under it."""
+        try:
+            return await (await self.wire()).run(statement, *values)
+        except TransportUnavailable:
+            if self._closed:
+                raise
+        return await (await self.wire()).run(statement, *values)
+
+    async def run_once(self, statement: Statement, *values: Value) -> list[Row]:
+        """Run a statement that must not be run twice: raises TransportUnavailable if nobody can know whether it was."""
+        return await (await self.wire()).run(statement, *values)
+
+    async def simple(self, sql: str) -> list[Row]:
+        """Run one statement without parameters, that may be run twice."""
+        return await (await self.wire()).simple(sql)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Run]:
+        """A transaction of one session; see Wire."""
+        async with (await self.wire()).transaction() as run:
+            yield run
+
+    def close(self) -> None:
+        """Close the session, and make no other."""
+        self._closed = True
+        if self._wire is not None:
+            self._wire.close()
+
+    def close_in_child(self) -> None:
+        """After a fork; see Wire."""
+        self._closed = True
+        if self._wire is not None:
+            self._wire.close_in_child()

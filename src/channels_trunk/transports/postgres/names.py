@@ -1,0 +1,102 @@
+"""Names in the database: tables, locks and notification channels. Pure."""
+
+import hashlib
+import re
+import zlib
+from importlib import resources
+from typing import NamedTuple
+
+from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
+from channels_trunk.names import channel_owner
+
+__all__ = ["SCHEMA_VERSION", "Names", "lock_key_of", "schema_script"]
+
+SCHEMA_VERSION = 1
+SHARDS = 64
+LOCK_CLASS = 0x54524B31  # "TRK1": of the lock that serialises appends; the next one says that a node lives
+ALIVE_CLASS = LOCK_CLASS + 1
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a schema or a beginning of names is one that needs no thought about quotes and lengths."""
+    return bool(_PLAIN.fullmatch(name))
+
+
+def lock_key_of(text: str) -> int:
+    """A signed 32 bit number, as advisory locks take it."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big", signed=True)
+
+
+class Names(NamedTuple):
+    """Of one set of tables."""
+
+    schema: str
+    table_prefix: str
+
+    def table(self, name: str) -> str:
+        """A table or function, for a statement."""
+        return f'"{self.schema}".{self.table_prefix.lower()}{name}'
+
+    @property
+    def lock_key(self) -> int:
+        """What appends to these tables lock."""
+        return lock_key_of(f"{self.schema}.{self.table_prefix.lower()}")
+
+    def fill(self, template: str) -> str:
+        """A statement from one with {p}, {i}, {lock_class}, {lock_key} and {alive_class}."""
+        for name, value in (
+            ("p", self.table("")),
+            ("i", self.table_prefix.lower()),
+            ("lock_class", str(LOCK_CLASS)),
+            ("lock_key", str(self.lock_key)),
+            ("alive_class", str(ALIVE_CLASS)),
+        ):
+            template = template.replace(f"{{{name}}}", value)
+        return template
+
+    def bells(self, prefix: str) -> "Bells":
+        """The notification channels of the layers with this prefix."""
+        digest = hashlib.sha256(f"{self.schema}.{self.table_prefix.lower()} {prefix}".encode()).hexdigest()
+        return Bells(f"trunk_{digest[:12]}")
+
+
+class Bells(NamedTuple):
+    """Notification channels: of each node, of all nodes, and of groups and normal channels, in shards of either."""
+
+    stem: str
+
+    def node(self, node: str) -> str:
+        """For one node."""
+        return f"{self.stem}_n_{node}"
+
+    @property
+    def everybody(self) -> str:
+        """For every node."""
+        return f"{self.stem}_all"
+
+    def group(self, group: str) -> str:
+        """For the nodes with members of a group, and of others."""
+        return f"{self.stem}_g{_shard(group)}"
+
+    def queue(self, channel: str) -> str:
+        """For the nodes that wait for messages of a normal channel, or of others."""
+        return f"{self.stem}_q{_shard(channel)}"
+
+    def of(self, envelope: Envelope) -> str:
+        """For the nodes that an envelope of the log concerns."""
+        if envelope.kind == Kind.GROUP:
+            return self.group(envelope.target)
+        if envelope.target == EVERY_NODE:
+            return self.everybody
+        owner = envelope.target if envelope.kind == Kind.CONTROL else channel_owner(envelope.target)
+        return self.node(owner or "")
+
+
+def _shard(name: str) -> int:
+    return zlib.crc32(name.encode()) % SHARDS
+
+
+def schema_script(names: Names) -> str:
+    """The statements that make everything."""
+    return names.fill(resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))

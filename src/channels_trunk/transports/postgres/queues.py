@@ -1,0 +1,169 @@
+"""Normal channels: taking messages out of them, giving messages back, and their memberships in groups."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from channels_trunk.envelope import Envelope, Kind
+from channels_trunk.exceptions import DecodeError
+from channels_trunk.transports.base import Claimed, NodeContext
+
+from .line import Line
+from .names import Names
+from .wire import Statement, bytes_array, float_array, int_array, text_array
+from .writer import Writer
+
+__all__ = ["Queues", "Taken"]
+
+
+class Taken(NamedTuple):
+    """A row that was deleted by a transaction that is not committed for certain."""
+
+    id: int
+    channel: str
+    expires_at: float
+    frame: bytes
+
+
+class Queues:
+    """On a connection that others use, too."""
+
+    def __init__(self, line: Line, context: NodeContext, names: Names) -> None:
+        self._line = line
+        self._context = context
+        self._bells = names.bells(context.prefix)
+        self.unsure: Sequence[Taken] = ()
+        """What was taken out by a COMMIT that nobody has answered."""
+        self.deleted = 0
+        # The common table expression is what keeps LIMIT: as a subquery it may be run again for each row.
+        self._take = Statement(
+            names.fill(
+                "WITH c AS MATERIALIZED (SELECT id FROM {p}queue WHERE prefix = $1 AND channel = $2 ORDER BY id "
+                "LIMIT $3 FOR UPDATE SKIP LOCKED) "
+                "DELETE FROM {p}queue q USING c WHERE q.id = c.id RETURNING q.id, q.expires_at, q.frame"
+            )
+        )
+        self._put_back = Statement(
+            names.fill(
+                "INSERT INTO {p}queue (id, prefix, channel, expires_at, frame) SELECT i, $1, c, e, f FROM "
+                "unnest($2::bigint[], $3::text[], $4::float8[], $5::bytea[]) AS r(i, c, e, f) "
+                "ON CONFLICT (id) DO NOTHING"
+            )
+        )
+        self._new_ids = Statement(names.fill("SELECT -nextval('{p}queue_ids') FROM generate_series(1, $1)"))
+        self._notify = Statement("SELECT pg_notify(c, 'queue') FROM unnest($1::text[]) c")
+        self._still_there = Statement(names.fill("SELECT id FROM {p}queue WHERE id = ANY ($1) FOR UPDATE"))
+        self._waiting = Statement(
+            names.fill(
+                "SELECT channel FROM unnest($2::text[]) channel WHERE EXISTS (SELECT 1 FROM {p}queue q "
+                "WHERE q.prefix = $1 AND q.channel = channel.channel)"
+            )
+        )
+        self._bind = Statement(
+            names.fill(
+                "WITH m AS (INSERT INTO {p}members VALUES ($1, $2, $3, $4) ON CONFLICT (prefix, group_name, channel) "
+                "DO UPDATE SET expires_at = excluded.expires_at) UPDATE {p}state SET generation = generation + 1"
+            )
+        )
+        self._unbind = Statement(
+            names.fill(
+                "WITH m AS (DELETE FROM {p}members WHERE prefix = $1 AND group_name = $2 AND channel = $3) "
+                "UPDATE {p}state SET generation = generation + 1"
+            )
+        )
+        self._purge = Statement(
+            names.fill(
+                "WITH q AS (DELETE FROM {p}queue WHERE prefix = $1), m AS (DELETE FROM {p}members WHERE prefix = $1) "
+                "UPDATE {p}state SET generation = generation + 1"
+            )
+        )
+
+    async def claim(self, channel: str, limit: int) -> list[Claimed]:
+        """Take messages out; one that has expired or cannot be decoded is left out, and another taken in its place."""
+        await self.settle()
+        found: list[Claimed] = []
+        while len(found) < limit:
+            rows = await self._taken(channel, limit - len(found))
+            found += [message for row in rows if (message := self._claimed(row)) is not None]
+            if not rows:
+                break
+        return found
+
+    async def _taken(self, channel: str, limit: int) -> list[Taken]:
+        """Delete the oldest rows and return them, when that is certain.
+
+        If the connection goes before COMMIT, the server undoes it. If it goes behind it, nobody knows: `unsure` keeps
+        the rows, and the next connection finds out.
+        """
+        async with self._line.transaction() as run:
+            rows = await run(self._take, self._context.prefix, channel, limit)
+            taken = sorted(Taken(row, channel, expires_at, frame) for row, expires_at, frame in rows)
+            self.unsure = taken
+        self.unsure = ()
+        self.deleted += len(taken)
+        return taken
+
+    def _claimed(self, row: Taken) -> Claimed | None:
+        if row.expires_at <= self._context.clock.wall():
+            return None
+        try:
+            _origin, [envelope] = self._context.codec.decode_frame(row.frame)
+            if envelope.target != row.channel:
+                # Where frames are encrypted, a row that was moved to another channel by hand is a forgery.
+                raise DecodeError("a frame lies in a channel that it is not for")
+        except (DecodeError, ValueError) as error:
+            self._context.sink.skipped(error)
+            return None
+        return Claimed(row.channel, min(row.expires_at, envelope.expires_at), envelope.body)
+
+    async def settle(self) -> None:
+        """What a COMMIT that nobody answered has taken out goes back, as nobody has got it."""
+        if not self.unsure:
+            return
+        # Waits for the session before this one, if it is not at its end.
+        there = {row for (row,) in await self._line.run(self._still_there, int_array([row.id for row in self.unsure]))}
+        await self._insert([row for row in self.unsure if row.id not in there])
+        self.unsure = ()
+
+    async def restore(self, claimed: Sequence[Claimed]) -> None:
+        """Insert messages again, in front of all others."""
+        rows = []
+        for message in claimed:
+            envelope = Envelope(Kind.QUEUE, message.channel, message.expires_at, message.body)
+            frame = Writer.queue_frame(self._context, message.channel, envelope)
+            rows.append(Taken(0, message.channel, message.expires_at, frame))
+        await self._insert(rows)
+
+    async def _insert(self, rows: Sequence[Taken]) -> None:
+        if not rows:
+            return
+        # The lowest last: new ids fall.
+        ids = sorted(row for (row,) in await self._line.run(self._new_ids, len(rows)))
+        await self._line.run(
+            self._put_back,
+            self._context.prefix,
+            int_array(ids),
+            text_array([row.channel for row in rows]),
+            float_array([row.expires_at for row in rows]),
+            bytes_array([row.frame for row in rows]),
+        )
+        await self._line.run(self._notify, text_array(sorted({self._bells.queue(row.channel) for row in rows})))
+
+    async def waiting(self, channels: frozenset[str]) -> list[str]:
+        """Which of these normal channels hold messages."""
+        if not channels:
+            return []
+        return [
+            row[0] for row in await self._line.run(self._waiting, self._context.prefix, text_array(sorted(channels)))
+        ]
+
+    async def bind(self, group: str, channel: str, expires_at: float) -> None:
+        """Write the membership."""
+        await self._line.run(self._bind, self._context.prefix, group, channel, expires_at)
+
+    async def unbind(self, group: str, channel: str) -> None:
+        """Remove the membership."""
+        await self._line.run(self._unbind, self._context.prefix, group, channel)
+
+    async def purge(self) -> None:
+        """Delete every message of a normal channel and every membership."""
+        await self._line.run(self._purge, self._context.prefix)

@@ -1,0 +1,177 @@
+-- Version 1. {p} is the schema and what the names begin with. Everything but the version is UNLOGGED: it is written without
+-- the write-ahead log, and empty after a crash of the server, which the missing row in {p}state tells.
+
+CREATE TABLE IF NOT EXISTS {p}meta (name text PRIMARY KEY, value bigint NOT NULL);
+
+-- One row. `epoch` is new with every crash. Of the two logs `active` is appended to, and the other is emptied, at once and
+-- whatever transactions are open elsewhere, when every node has read it; `base` is the newest id outside the active one.
+-- `generation` grows with every change of {p}members.
+CREATE UNLOGGED TABLE IF NOT EXISTS {p}state (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    epoch bigint NOT NULL,
+    active smallint NOT NULL DEFAULT 0,
+    base bigint NOT NULL DEFAULT 0,
+    generation bigint NOT NULL DEFAULT 1,
+    emptied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The log. A row is a batch of envelopes of one node. Ids have no gaps, and are seen in their order. `batch` is the node's
+-- own number for it, and `refused` what was not taken: so a node whose connection was cut finds out what came of a batch.
+CREATE UNLOGGED TABLE IF NOT EXISTS {p}log_0 (
+    id bigint PRIMARY KEY,
+    prefix text NOT NULL,
+    origin text NOT NULL,
+    expires_at float8 NOT NULL,
+    frame bytea NOT NULL,
+    batch bigint NOT NULL,
+    refused bigint[]
+);
+CREATE UNLOGGED TABLE IF NOT EXISTS {p}log_1 (
+    id bigint PRIMARY KEY,
+    prefix text NOT NULL,
+    origin text NOT NULL,
+    expires_at float8 NOT NULL,
+    frame bytea NOT NULL,
+    batch bigint NOT NULL,
+    refused bigint[]
+);
+-- Frames are small, or encrypted, or large because of what is packed already: compressing them costs more than it saves.
+ALTER TABLE {p}log_0 ALTER COLUMN frame SET STORAGE EXTERNAL;
+ALTER TABLE {p}log_1 ALTER COLUMN frame SET STORAGE EXTERNAL;
+
+-- Messages of normal channels. What is given back has a negative id: it is in front of all others.
+CREATE UNLOGGED TABLE IF NOT EXISTS {p}queue (
+    id bigint PRIMARY KEY,
+    prefix text NOT NULL,
+    channel text NOT NULL,
+    expires_at float8 NOT NULL,
+    frame bytea NOT NULL
+);
+ALTER TABLE {p}queue ALTER COLUMN frame SET STORAGE EXTERNAL;
+CREATE INDEX IF NOT EXISTS {i}queue_channel ON {p}queue (prefix, channel, id);
+CREATE SEQUENCE IF NOT EXISTS {p}queue_ids;
+
+-- Normal channels that are members of groups. (Process-specific members live in their owner's memory.)
+CREATE UNLOGGED TABLE IF NOT EXISTS {p}members (
+    prefix text NOT NULL,
+    group_name text NOT NULL,
+    channel text NOT NULL,
+    expires_at float8 NOT NULL,
+    PRIMARY KEY (prefix, group_name, channel)
+);
+
+-- The nodes: how far they have read, the key of the advisory lock that their connections hold, and the session that may
+-- append for them: what is left of one before must not append behind the back of the next.
+CREATE UNLOGGED TABLE IF NOT EXISTS {p}nodes (
+    node text PRIMARY KEY,
+    prefix text NOT NULL,
+    lock_key integer NOT NULL,
+    session bigint NOT NULL,
+    position bigint NOT NULL,
+    seen_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- Append a batch: a row of the log if there is a frame for it, and rows of normal channels as far as there is room.
+-- Appends are serialised by a lock that lasts as long as the transaction, so that ids are seen in their order: a row that
+-- took its id first and is committed last would be behind the readers' backs. Notifications have the same order.
+CREATE OR REPLACE FUNCTION {p}publish(
+    p_prefix text, p_origin text, p_session bigint, p_batch bigint,
+    p_expires_at float8, p_frame bytea, p_notify text[], p_payload text,
+    p_channels text[], p_expiries float8[], p_frames bytea[], p_capacities bigint[], p_now float8, p_hints text[],
+    OUT row_id bigint, OUT generation bigint, OUT refused bigint[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    now_active smallint;
+    now_base bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock_class}, {lock_key});
+    SELECT s.active, s.base, s.generation INTO now_active, now_base, generation FROM {p}state s;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the tables were emptied' USING ERRCODE = 'TK001';
+    END IF;
+    PERFORM 1 FROM {p}nodes n WHERE n.node = p_origin AND n.session = p_session;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'another session appends for this node' USING ERRCODE = 'TK002';
+    END IF;
+    IF p_channels IS NOT NULL THEN
+        WITH wanted AS (
+            SELECT w.*, row_number() OVER (PARTITION BY w.channel ORDER BY w.i) AS place
+            FROM unnest(p_channels, p_expiries, p_frames, p_capacities) WITH ORDINALITY
+                AS w(channel, expires_at, frame, capacity, i)
+        ), depths AS (
+            SELECT d.channel, (
+                SELECT count(*) FROM (
+                    SELECT 1 FROM {p}queue q
+                    WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now
+                    LIMIT d.capacity
+                ) there
+            ) AS depth FROM (SELECT DISTINCT channel, capacity FROM wanted WHERE capacity IS NOT NULL) d
+        ), sorted AS (
+            SELECT wanted.*, coalesce(depth + place <= capacity, true) AS fits
+            FROM wanted LEFT JOIN depths USING (channel)
+        ), stored AS (
+            INSERT INTO {p}queue
+            SELECT nextval('{p}queue_ids'), p_prefix, f.channel, f.expires_at, f.frame
+            FROM (SELECT * FROM sorted WHERE fits ORDER BY i) f
+        )
+        SELECT array_agg(i - 1 ORDER BY i) INTO refused FROM sorted WHERE NOT fits;
+        PERFORM pg_notify(h, 'queue') FROM unnest(p_hints) h;
+    END IF;
+    IF now_active = 0 THEN
+        SELECT greatest(max(id), now_base) + 1 INTO row_id FROM {p}log_0;
+        INSERT INTO {p}log_0 VALUES (row_id, p_prefix, p_origin, p_expires_at, p_frame, p_batch, refused);
+    ELSE
+        SELECT greatest(max(id), now_base) + 1 INTO row_id FROM {p}log_1;
+        INSERT INTO {p}log_1 VALUES (row_id, p_prefix, p_origin, p_expires_at, p_frame, p_batch, refused);
+    END IF;
+    PERFORM pg_notify(c, row_id || ' ' || p_origin || ' ' || p_payload) FROM unnest(p_notify) c;
+END $$;
+
+-- Switch to the other log if it can be emptied. Returns 'small', 'unread', 'locked' or 'emptied'.
+CREATE OR REPLACE FUNCTION {p}rotate(p_enough bigint, p_limit bigint, p_now float8, p_silent_after float8)
+RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    s record;
+    old_newest bigint;
+    active_newest bigint;
+    read_by_all bigint;
+    still_needed boolean;
+    active_size bigint;
+    old_size bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock_class}, {lock_key});
+    SELECT * INTO s FROM {p}state;
+    IF s.active = 0 THEN
+        SELECT max(id) INTO active_newest FROM {p}log_0;
+        SELECT max(id), max(expires_at) > p_now INTO old_newest, still_needed FROM {p}log_1;
+        active_size := pg_total_relation_size('{p}log_0');
+        old_size := pg_total_relation_size('{p}log_1');
+    ELSE
+        SELECT max(id) INTO active_newest FROM {p}log_1;
+        SELECT max(id), max(expires_at) > p_now INTO old_newest, still_needed FROM {p}log_0;
+        active_size := pg_total_relation_size('{p}log_1');
+        old_size := pg_total_relation_size('{p}log_0');
+    END IF;
+    IF active_newest IS NULL OR (active_size < p_enough AND s.emptied_at > clock_timestamp() - interval '60 s') THEN
+        RETURN 'small';
+    END IF;
+    SELECT min(position) INTO read_by_all FROM {p}nodes n
+        WHERE seen_at > clock_timestamp() - p_silent_after * interval '1 s';
+    IF old_newest > read_by_all AND still_needed AND active_size + old_size < p_limit THEN
+        RETURN 'unread';
+    END IF;
+    BEGIN
+        -- Never waits, because whoever comes behind a lock that is waited for would have to wait, too.
+        IF s.active = 0 THEN
+            LOCK TABLE {p}log_1 IN ACCESS EXCLUSIVE MODE NOWAIT;
+            TRUNCATE {p}log_1;
+        ELSE
+            LOCK TABLE {p}log_0 IN ACCESS EXCLUSIVE MODE NOWAIT;
+            TRUNCATE {p}log_0;
+        END IF;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 'locked';
+    END;
+    UPDATE {p}state SET active = 1 - s.active, base = active_newest, emptied_at = clock_timestamp();
+    RETURN 'emptied';
+END $$;

@@ -1,0 +1,395 @@
+"""The PostgreSQL transport: one node's three connections."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from channels_trunk.envelope import Envelope
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
+
+from .connecting import connect, ensure_schema, find_names
+from .errors import is_lost, refusal, translated
+from .line import Line
+from .listener import Listener
+from .names import Bells, Names
+from .queues import Queues, Taken
+from .settings import PostgresSettings
+from .upkeep import HEARTBEAT, Place, Upkeep
+from .wire import Notice, ServerError, Statement, Wire
+from .writer import Writer
+
+__all__ = ["PostgresTransport"]
+
+logger = logging.getLogger("channels_trunk")
+T = TypeVar("T")
+
+# How much is written before maintenance comes ahead of its time. Bytes.
+_BUSTLE = 1024 * 1024
+_TIDY_EVERY = 5.0
+# How long a notification of our own may take to come back, before LISTEN is taken not to hold here. Seconds.
+_HEARS_WITHIN = 2.0
+_SOON = 0.1
+_NOTIFY = Statement("SELECT pg_notify($1, 'mark 0')")
+
+
+@dataclass(slots=True)
+class _Open:
+    """What there is while the database is reached: connections to listen, to write, and for everything else."""
+
+    names: Names
+    bells: Bells
+    listening: Line
+    writing: Line
+    keeping: Line
+    writer: Writer
+    queues: Queues
+    upkeep: Upkeep
+    listener: Listener
+    must_poll: bool = False
+    task: "asyncio.Task[None] | None" = None  # polls, or makes the listening connection again
+    written: int = 0
+    next_tidy: float = 0.0
+
+    @property
+    def lines(self) -> tuple[Line, Line, Line]:
+        """All of them."""
+        return self.listening, self.writing, self.keeping
+
+
+class PostgresTransport(Transport):
+    """Runs on the hub's loop. At most three connections, whatever the number of loops, threads and channels."""
+
+    capabilities = Capabilities(crosses_processes=True, needs_interest=True)
+
+    def __init__(self, find_settings: Callable[[], PostgresSettings]) -> None:
+        # Asked at open(): in a test run Django changes the name of the database after the layer is made.
+        self._find_settings = find_settings
+        self._open: _Open | None = None
+        self._place: Place | None = None  # from before the server was away; its position is in the next
+        self._position = 0
+        self._unsure: Sequence[Taken] = ()
+        self._heard: frozenset[str] = frozenset()  # notification channels of groups; hears() reads it in any thread
+        self._shed: frozenset[str] = frozenset()  # listened to, and needed by no group any more
+        self._hints: frozenset[str] = frozenset()  # and of normal channels
+        self._watched: frozenset[str] = frozenset()
+        self._said_polling = False
+
+    # --- life
+
+    async def open(self, context: NodeContext) -> None:
+        """Connect, make what is missing, find out what was missed meanwhile."""
+        self._settings = self._find_settings()
+        self._context = context
+        try:
+            await self._connect(context)
+        except ServerError as error:
+            raise refusal(error, self._settings.where) from error
+
+    async def _connect(self, context: NodeContext) -> None:
+        keeping = Line(partial(self._wire, "keep"), begin=self._begin_keeping, on_away=context.sink.lost)
+        first = await keeping.wire()
+        try:
+            names = await find_names(first, self._settings)
+            await ensure_schema(first, names, self._settings)
+        except BaseException:
+            keeping.close()
+            raise
+        queues = Queues(keeping, context, names)
+        queues.unsure = self._unsure
+        writing = Line(partial(self._wire, "write"), begin=self._begin_writing, on_away=context.sink.lost)
+        self._open = opened = _Open(
+            names,
+            names.bells(context.prefix),
+            Line(partial(self._wire, "listen"), begin=self._begin_listening, on_away=context.sink.lost),
+            writing,
+            keeping,
+            Writer(writing, context, names, self._wrote),
+            queues,
+            Upkeep(keeping, context, names, queues),
+            Listener(context, names),
+        )
+        await self._take_part(opened, first)
+
+    async def _take_part(self, opened: _Open, first: Wire) -> None:
+        upkeep, listener = opened.upkeep, opened.listener
+        await upkeep.hold_alive_lock(first)
+        place = await upkeep.find_place()
+        gap = self._what_was_missed(place)
+        listener.position = place.head if gap or self._place is None else self._position
+        # Before the log is looked at: whoever empties it from now on waits for this node.
+        await upkeep.register(listener.position)
+        if not gap:
+            place = await upkeep.find_place()
+            gap = self._what_was_missed(place)
+        self._place = place
+        if gap:
+            self._position = listener.position = place.head
+            opened.queues.unsure = ()
+        await opened.writing.wire()
+        await opened.listening.wire()
+        await opened.queues.settle()
+        if gap:
+            self._context.sink.gap(gap)
+
+    def _what_was_missed(self, place: Place) -> str:
+        """Why messages for this node may be lost, or nothing."""
+        if self._place is None:
+            return ""
+        if place.epoch != self._place.epoch:
+            return "the server has crashed, and lost what its unlogged tables held"
+        if place.lowest > self._position + 1:
+            return "the log was emptied before this process had read it"
+        return ""
+
+    async def _wire(self, purpose: str) -> Wire:
+        return await connect(
+            self._settings,
+            listening=purpose == "listen",
+            application_name=f"channels-trunk {purpose} {self._context.node}",
+            on_notices=self._on_notices,
+            on_lost=self._on_listening_lost if purpose == "listen" else _nothing,
+        )
+
+    # --- what each new session begins with
+
+    async def _begin_keeping(self, wire: Wire) -> None:
+        if self._open is not None:
+            await self._check_epoch(wire)
+            await self._open.upkeep.hold_alive_lock(wire)
+
+    async def _begin_writing(self, wire: Wire) -> None:
+        await self._check_epoch(wire)
+        await self._opened.writer.begin(wire)
+
+    async def _begin_listening(self, wire: Wire) -> None:
+        opened = self._opened
+        await self._check_epoch(wire)
+        await opened.upkeep.hold_alive_lock(wire)
+        listener = opened.listener
+        listener.watched = self._watched
+        listener.use(wire)
+        own = (opened.bells.node(self._context.node), opened.bells.everybody)
+        await _listen(wire, [*own, *self._heard, *self._shed, *self._hints])
+        await listener.catch_up()
+        await self._find_out_whether_listen_holds(opened, wire)
+        if waiting := await opened.queues.waiting(self._watched):
+            self._context.sink.available(waiting)
+
+    async def _check_epoch(self, wire: Wire) -> None:
+        """Raise TransportUnavailable if the tables were emptied since open(), which then has to look anew."""
+        rows = await wire.simple(self._opened.names.fill("SELECT epoch FROM {p}state"))
+        if self._place is None or not rows or rows[0][0] != self._place.epoch:
+            raise TransportUnavailable(f"{self._settings.where}: the server has crashed, and is there again")
+
+    def _on_notices(self, notices: list[Notice]) -> None:
+        if self._open is not None:
+            self._open.listener.heard(notices)
+
+    def _on_listening_lost(self, error: Exception) -> None:
+        opened = self._open
+        if opened is None or opened.must_poll:
+            return
+        # Nobody else would ask for it.
+        opened.task = asyncio.create_task(self._listen_again(opened))
+
+    async def _listen_again(self, opened: _Open) -> None:
+        with suppress(ServerError, TransportUnavailable):  # the line has told the hub
+            await opened.listening.wire()
+
+    async def close(self, *, leave: bool) -> None:
+        """Close the connections; with `leave`, sign off."""
+        opened, self._open = self._open, None
+        if opened is None:
+            return
+        if opened.task is not None:
+            opened.task.cancel()
+        opened.listener.stop()
+        self._position = opened.listener.position
+        self._unsure = opened.queues.unsure
+        try:
+            if leave:
+                await opened.upkeep.leave()
+        except (ServerError, TransportUnavailable):
+            pass  # the others will notice
+        finally:
+            for line in opened.lines:
+                line.close()
+            if leave:
+                self._place = None
+                self._heard = self._shed = self._hints = self._watched = frozenset()
+                self._unsure = ()
+
+    def abandon(self) -> None:
+        """In a forked child: close the descriptors. libpq never speaks on a connection that another process made."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            for line in opened.lines:
+                line.close_in_child()
+
+    # --- LISTEN
+
+    async def _find_out_whether_listen_holds(self, opened: _Open, wire: Wire) -> None:
+        opened.listener.marked.clear()
+        if not wire.pooled:
+            await (await opened.writing.wire()).run(_NOTIFY, opened.bells.node(self._context.node))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(opened.listener.marked.wait(), _HEARS_WITHIN)
+        if opened.listener.marked.is_set():
+            return
+        if not self._said_polling:
+            self._said_polling = True
+            logger.warning(
+                "%s: LISTEN does not hold here, as behind a pooler of transactions. The layer polls every %g s; a "
+                "'listen_dsn' that leads to the server itself is faster",
+                self._settings.where,
+                self._settings.polling_interval,
+            )
+        if not opened.must_poll:
+            opened.must_poll = True
+            opened.task = asyncio.create_task(self._poll(opened))
+
+    async def _poll(self, opened: _Open) -> None:
+        while True:
+            await asyncio.sleep(self._settings.polling_interval)
+            try:
+                await opened.listening.wire()
+                await opened.listener.catch_up()
+                if waiting := await opened.queues.waiting(self._watched):
+                    self._context.sink.available(waiting)
+            except TransportUnavailable:
+                continue  # the line makes another connection, or has told the hub
+            except ServerError as error:
+                self._context.sink.lost(translated(error, self._settings.where))
+                return
+
+    async def interest(self, groups: frozenset[str]) -> None:
+        """LISTEN for the shards of these groups, and for no others."""
+        opened = self._opened
+        wanted = frozenset(map(opened.bells.group, groups))
+        stop, self._shed = self._shed - wanted, frozenset()
+        await self._translated(self._change(opened, sorted(wanted - self._heard), sorted(stop)))
+        self._heard = wanted
+
+    def narrow(self, groups: frozenset[str]) -> None:
+        """Shards of these groups alone count as heard."""
+        opened = self._open
+        if opened is not None:
+            wanted = frozenset(map(opened.bells.group, groups))
+            self._shed |= self._heard - wanted
+            self._heard &= wanted
+
+    def hears(self, group: str) -> bool:
+        """Whether the group's shard is listened to."""
+        opened = self._open
+        return opened is not None and opened.bells.group(group) in self._heard
+
+    async def watch(self, channels: frozenset[str]) -> None:
+        """LISTEN for the shards of these normal channels."""
+        opened = self._opened
+        wanted = frozenset(map(opened.bells.queue, channels))
+        opened.listener.watched = self._watched = channels
+        stop, new = self._hints - wanted, wanted - self._hints
+        self._hints = wanted
+        await self._translated(self._change(opened, sorted(new), sorted(stop)))
+
+    async def _change(self, opened: _Open, new: Sequence[str], stop: Sequence[str]) -> None:
+        await _listen(await opened.listening.wire(), new, stop=stop)
+
+    # --- out
+
+    async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        """Append the batch, in one statement."""
+        return await self._translated(self._opened.writer.publish(batch))
+
+    def _wrote(self, size: int) -> None:
+        opened = self._open
+        if opened is not None and (written := opened.written + size) <= _BUSTLE:
+            opened.written = written
+        elif opened is not None:
+            opened.written = 0
+            self._context.sink.maintain_soon()
+
+    async def claim(self, channel: str, limit: int) -> Sequence[Claimed]:
+        """Delete the oldest rows of a channel, and return them."""
+        return await self._translated(self._opened.queues.claim(channel, limit))
+
+    async def restore(self, claimed: Sequence[Claimed]) -> None:
+        """Insert rows again, with ids below all others."""
+        await self._translated(self._opened.queues.restore(claimed))
+
+    async def bind(self, group: str, channel: str, expires_at: float) -> None:
+        """Write the membership."""
+        await self._translated(self._opened.queues.bind(group, channel, expires_at))
+
+    async def unbind(self, group: str, channel: str) -> None:
+        """Remove the membership."""
+        await self._translated(self._opened.queues.unbind(group, channel))
+
+    async def peers(self) -> frozenset[str]:
+        """Nodes whose sessions hold their locks."""
+        return await self._translated(self._opened.upkeep.peers())
+
+    async def purge(self) -> None:
+        """Delete queues and memberships; what is in the log ends at the flush that the hub sends behind it."""
+        await self._translated(self._opened.queues.purge())
+
+    # --- maintenance
+
+    async def trim(self) -> None:
+        """Remove what has expired."""
+        await self._translated(self._tidy(self._opened))
+
+    async def maintain(self) -> float:
+        """Heartbeat, and whatever is due."""
+        opened = self._opened
+        await self._translated(opened.upkeep.register(opened.listener.position))
+        await self._translated(opened.queues.settle())
+        if not opened.must_poll:
+            await self._translated(opened.upkeep.mark())
+            opened.upkeep.check_hearing(opened.listener.marked_at)
+        if not self._settings.auto_trim:
+            return HEARTBEAT
+        return _SOON if await self._translated(self._tidy(opened)) else HEARTBEAT
+
+    async def _tidy(self, opened: _Open) -> bool:
+        await opened.upkeep.empty_log()
+        clock = asyncio.get_running_loop().time
+        if clock() < opened.next_tidy:
+            return False
+        more = await opened.upkeep.tidy()
+        opened.next_tidy = clock() + (0.0 if more else _TIDY_EVERY)
+        return more
+
+    # --- errors
+
+    @property
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise TransportUnavailable("the database is not reached")
+        return self._open
+
+    async def _translated(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except ServerError as error:
+            failure = translated(error, self._settings.where)
+            if is_lost(error) and not isinstance(failure, Busy):
+                self._context.sink.lost(failure)
+            raise failure from error
+
+
+async def _listen(wire: Wire, channels: Sequence[str], *, stop: Sequence[str] = ()) -> None:
+    if wire.pooled:
+        return  # it would be somebody else's session that listens
+    statements = [f'LISTEN "{channel}"' for channel in channels] + [f'UNLISTEN "{channel}"' for channel in stop]
+    if statements:
+        await wire.script("; ".join(statements))
+
+
+def _nothing(_error: Exception) -> None:
+    """Whoever uses the line next makes another connection."""

@@ -1,0 +1,202 @@
+"""Out: a batch of envelopes is one call of the server, one row of the log, and one notification of whom it concerns."""
+
+import binascii
+import secrets
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from channels_trunk.envelope import Envelope, Kind
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.base import NodeContext
+
+from .errors import STALE
+from .line import Line
+from .names import Names
+from .wire import ServerError, Statement, Value, Wire, bytes_array, float_array, int_array, text_array
+
+__all__ = ["Writer"]
+
+# A notification holds less than 8,000 bytes; beside the frame there are a row's number and a node's id.
+_LARGEST_FRAME = 5_800
+
+
+class QueueRow(NamedTuple):
+    """A message for a normal channel, and its place in the batch (None: as a group's member)."""
+
+    channel: str
+    place: int | None
+    envelope: Envelope
+
+
+class Writer:
+    """Appends one batch at a time."""
+
+    def __init__(self, line: Line, context: NodeContext, names: Names, wrote: Callable[[int], None]) -> None:
+        self._line = line
+        self._context = context
+        self._names = names
+        self._bells = names.bells(context.prefix)
+        self._wrote = wrote
+        self._session = 0  # of the connection that may append for this node
+        self._batch = 0
+        self._newest = 0  # the last row of this node that is known to be stored
+        self._generation = -1
+        self._members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
+        self._publish = Statement(
+            names.fill(
+                "SELECT * FROM {p}publish($1::text, $2::text, $3::bigint, $4::bigint, $5::float8, $6::bytea, "
+                "$7::text[], $8::text, $9::text[], $10::float8[], $11::bytea[], $12::bigint[], $13::float8, "
+                "$14::text[])"
+            )
+        )
+        self._lock = Statement(names.fill("SELECT pg_advisory_xact_lock({lock_class}, {lock_key})"))
+        self._fence = Statement(names.fill("UPDATE {p}nodes SET session = $2 WHERE node = $1 RETURNING 1"))
+        rows = "SELECT id, refused FROM {p}log_%d WHERE id > $1 AND origin = $2 AND batch = $3"
+        self._find_batch = Statement(names.fill(f"{rows % 0} UNION ALL {rows % 1}"))
+        self._find_lowest = Statement(
+            names.fill(
+                "SELECT coalesce(least((SELECT min(id) FROM {p}log_0), (SELECT min(id) FROM {p}log_1)), base + 1) "
+                "FROM {p}state"
+            )
+        )
+        self._find_members = Statement(
+            names.fill("SELECT group_name, channel, expires_at FROM {p}members WHERE prefix = $1")
+        )
+
+    async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        """Append a batch; return the indexes of those whose normal channel is full."""
+        queued = [QueueRow(e.target, index, e) for index, e in enumerate(batch) if e.kind == Kind.QUEUE]
+        queued += self._for_members(batch)
+        generation, refused = await self._call([e for e in batch if e.kind != Kind.QUEUE], queued)
+        self._drop(queued, refused)
+        if generation != self._generation:
+            await self._catch_up_members(generation, batch, queued)
+        return [place for index in refused if (place := queued[index].place) is not None]
+
+    async def _catch_up_members(self, generation: int, batch: Sequence[Envelope], queued: Sequence[QueueRow]) -> None:
+        """Normal channels that joined a group since we last looked get the message that is in the log already."""
+        try:
+            await self._refresh(generation)
+            known = {(row.channel, id(row.envelope)) for row in queued}
+            late = [row for row in self._for_members(batch) if (row.channel, id(row.envelope)) not in known]
+            if late:
+                _, refused = await self._call([], late)
+                self._drop(late, refused)
+        except (ServerError, TransportUnavailable) as error:
+            # The batch is stored: what fails from here on must not have it sent again.
+            self._generation = -1
+            self._context.sink.lost(error)
+
+    def _drop(self, rows: Sequence[QueueRow], refused: Sequence[int]) -> None:
+        for index in refused:
+            if rows[index].place is None:
+                self._context.sink.dropped(rows[index].channel)
+
+    def _for_members(self, batch: Sequence[Envelope]) -> list[QueueRow]:
+        if not self._members:
+            return []
+        now = self._context.clock.wall()
+        return [
+            QueueRow(channel, None, envelope)
+            for envelope in batch
+            if envelope.kind == Kind.GROUP
+            for channel, ends in self._members.get(envelope.target, {}).items()
+            if ends > now
+        ]
+
+    async def _refresh(self, generation: int) -> None:
+        members: dict[str, dict[str, float]] = {}
+        for group, channel, ends in await self._line.run(self._find_members, self._context.prefix):
+            members.setdefault(group, {})[channel] = ends
+        self._members, self._generation = members, generation
+
+    async def _call(self, log: Sequence[Envelope], queued: Sequence[QueueRow]) -> tuple[int, list[int]]:
+        context = self._context
+        frame, expires_at, notify, payload = b"", 0.0, text_array([]), ""
+        if log:
+            frame = context.codec.encode_frame(context.node, log)
+            expires_at = max(envelope.expires_at for envelope in log)
+            notify = text_array(sorted({self._bells.of(envelope) for envelope in log}))
+            if len(frame) <= _LARGEST_FRAME:
+                payload = binascii.b2a_base64(frame, newline=False).decode()
+        channels = expiries = frames = capacities = hints = None
+        size = len(frame)
+        if queued:
+            packed = [self.queue_frame(context, row.channel, row.envelope) for row in queued]
+            size += sum(map(len, packed))
+            channels = text_array([row.channel for row in queued])
+            expiries = float_array([row.envelope.expires_at for row in queued])
+            frames = bytes_array(packed)
+            capacities = int_array([_limited(context.capacity_of(row.channel)) for row in queued])
+            hints = text_array(sorted({self._bells.queue(row.channel) for row in queued}))
+        values = (
+            expires_at,
+            frame,
+            notify,
+            payload,
+            channels,
+            expiries,
+            frames,
+            capacities,
+            context.clock.wall(),
+            hints,
+        )
+        generation, refused = await self._append(values)
+        self._wrote(size)
+        return generation, refused
+
+    async def begin(self, wire: Wire) -> None:
+        """A new session: from now on it alone appends for this node.
+
+        Whatever the one before had begun is stored by then, or never will be: both lock.
+        """
+        session = secrets.randbits(62)
+        async with wire.transaction() as run:
+            await run(self._lock)
+            known = await run(self._fence, self._context.node, session)
+        if not known:
+            raise TransportUnavailable("this node was forgotten")
+        self._session = session
+
+    async def _append(self, values: tuple[Value, ...]) -> tuple[int, list[int]]:
+        """Append; over another session if this one is cut, and never twice. Return the generation, and the refused."""
+        self._batch += 1
+        context = self._context
+        while True:
+            wire = await self._line.wire()
+            try:
+                [(row, generation, refused)] = await wire.run(
+                    self._publish, context.prefix, context.node, self._session, self._batch, *values
+                )
+            except ServerError as error:
+                if error.sqlstate != STALE:
+                    raise
+                # This node was forgotten, and has registered again meanwhile.
+                await self.begin(wire)
+                continue
+            except TransportUnavailable:
+                # By now the line has another session, and the fence is behind it; or this raises again.
+                await self._line.wire()
+                found = await self._line.run(self._find_batch, self._newest, context.node, self._batch)
+                if not found:
+                    await self._check_that_nothing_is_missing()
+                    continue
+                [(row, refused)], generation = found, -1
+            self._newest = row
+            return generation, refused or []
+
+    async def _check_that_nothing_is_missing(self) -> None:
+        [(lowest,)] = await self._line.run(self._find_lowest)
+        if lowest > self._newest + 1:
+            raise TransportUnavailable("the connection was cut, and the log was emptied before its end was known")
+
+    @staticmethod
+    def queue_frame(context: NodeContext, channel: str, envelope: Envelope) -> bytes:
+        """The frame of one message of a normal channel, which says for which channel it is."""
+        queued = Envelope(Kind.QUEUE, channel, envelope.expires_at, envelope.body)
+        return context.codec.encode_frame(context.node, [queued])
+
+
+def _limited(capacity: int) -> int | None:
+    # Where the capacity is not enforced, nothing need be counted.
+    return capacity if capacity < 1 << 40 else None
