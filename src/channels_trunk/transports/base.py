@@ -105,6 +105,10 @@ class Sink(Protocol):
         """There is work for `maintain` before its time."""
         ...
 
+    def stalled(self, reason: str) -> None:
+        """The connection stands, but the engine takes no messages now, for this reason; "": it does again."""
+        ...
+
 
 class NodeContext(NamedTuple):
     """What a transport is told about the node it serves."""

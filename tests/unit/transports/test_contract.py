@@ -30,6 +30,7 @@ class RecordingSink:
         self.skips: list[Exception] = []
         self.drops: list[str] = []
         self.maintain_total = 0
+        self.stalls: list[str] = []
 
     def received(self, envelopes: Sequence[Envelope]) -> None:
         self.envelopes += envelopes
@@ -51,6 +52,9 @@ class RecordingSink:
 
     def maintain_soon(self) -> None:
         self.maintain_total += 1
+
+    def stalled(self, reason: str) -> None:
+        self.stalls.append(reason)
 
     def bodies(self) -> list[bytes]:
         return [envelope.body for envelope in self.envelopes]

@@ -106,7 +106,7 @@ class RabbitMQTransport(Transport):
             self._context.sink.lost(translated(error, link.address))
 
     def _blocked(self, reason: str) -> None:
-        return
+        self._context.sink.stalled(reason and f"RabbitMQ takes no messages now: {reason}")
 
     async def close(self, *, leave: bool) -> None:
         """Hang up; with `leave`, remove the node's queues."""
