@@ -16,6 +16,7 @@ from .errors import AmqpError
 from .wire import (
     BODY,
     HEADER,
+    HEARTBEAT,
     HEARTBEAT_FRAME,
     METHOD,
     PROTOCOL_HEADER,
@@ -30,6 +31,7 @@ __all__ = ["Connection"]
 
 _read_frame_head = struct.Struct(">BHI").unpack_from
 _FRAME_END = 0xCE
+_KINDS = (METHOD, HEADER, BODY, HEARTBEAT)
 _FRAME_MAX = 131_072
 _CLOSE_WITHIN = 1.0
 
@@ -158,11 +160,11 @@ class Connection(asyncio.Protocol):
         while end - position > 7:
             kind, number, size = _read_frame_head(data, position)
             stop = position + 7 + size
-            if stop >= end:
-                break
-            if data[stop] != _FRAME_END:
+            if kind not in _KINDS or (stop < end and data[stop] != _FRAME_END):
                 self._fail(AmqpError("what came is not AMQP 0-9-1"))
                 return
+            if stop >= end:
+                break
             self._heard(kind, number, data[position + 7 : stop])
             position = stop + 1
         self._rest = data[position:]
@@ -185,8 +187,6 @@ class Connection(asyncio.Protocol):
                 channel.heard_body(payload)
         elif kind == METHOD:
             self._heard_connection(int.from_bytes(payload[:4], "big"), payload)
-        elif payload[:0] == b"" and kind == ord("A"):
-            self._fail(AmqpError("the server does not speak AMQP 0-9-1"))
 
     def _heard_connection(self, index: int, payload: bytes) -> None:
         if index == Method.CONNECTION_START:

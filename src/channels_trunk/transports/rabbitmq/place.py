@@ -8,7 +8,8 @@ from channels_trunk.transports.base import NodeContext
 from .channel import Publication
 from .errors import NOT_FOUND, AmqpError
 from .link import Link
-from .topology import EVERY_NODE_KEY, MARK_TYPE, QueueSpec, Topology
+from .post import confirmed
+from .topology import BARRIER_TYPE, EVERY_NODE_KEY, MARK_TYPE, QueueSpec, Topology
 from .wire import Properties
 
 __all__ = ["Place"]
@@ -23,6 +24,7 @@ class Place:
         self._life = 0  # counts the queues this node has had
         self._leases = 0
         self._is_taken = False
+        self._doubt = ""  # why the broker may have lost something, though the queue is there
         self._given_up: deque[str] = deque()  # queues to remove when their broker is there again
         self.bound: set[str] = set()
         """Groups whose binding the queue may have."""
@@ -47,6 +49,7 @@ class Place:
             await link.desk.declare_queue(self._mark)
             await self._set_mark(link)
             self._is_taken = True
+        reason, self._doubt = reason or self._doubt, ""
         self._leases += 1
         lease = self._topology.lease(self._context.node, self._leases)
         await link.desk.declare_queue(lease)
@@ -86,8 +89,24 @@ class Place:
         if not messages:
             reason = "RabbitMQ lost what was in this process's queue"
             await self._set_mark(link)
+        await self._probe(link)
         await self._remove_given_up(link)
         return reason
+
+    def doubt(self, reason: str) -> None:
+        """What the broker had to deliver may not have come; to be said when the node is connected again."""
+        self._doubt = reason
+
+    async def _probe(self, link: Link) -> None:
+        """See that messages find their way here: bindings go unnoticed with an exchange that is deleted."""
+        number = f"{self._context.node}.probe".encode()
+        key = self._topology.node_key(self._context.node)
+        probe = Publication(
+            self._topology.groups_exchange, key, Properties(BARRIER_TYPE, number), b"", must_arrive=True
+        )
+        if (await confirmed(link, [probe])).lost:
+            self.doubt("the bindings of this process's queue were deleted")
+            raise AmqpError("this process's queue is bound to nothing")
 
     async def _remove_given_up(self, link: Link) -> None:
         for name in list(self._given_up):

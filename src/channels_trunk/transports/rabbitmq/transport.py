@@ -12,7 +12,7 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
 
 from .channel import Publication
-from .errors import AmqpError, translated
+from .errors import NOT_FOUND, AmqpError, translated
 from .giving_back import GivingBack
 from .inbox import Inbox
 from .ledger import Ledger
@@ -29,7 +29,7 @@ from .workers import Workers
 __all__ = ["RabbitMQTransport"]
 
 _TAG = "node"
-_MAINTAIN_EVERY = 60.0
+_MAINTAIN_EVERY = 15.0
 _SOON = 1.0
 # How often one node or another looks for memberships whose time is over though the node that made them is gone.
 _THOROUGHLY_EVERY = 600.0
@@ -66,6 +66,8 @@ class RabbitMQTransport(Transport):
             blocked=self._blocked,
         )
         self._link = link
+        self._ledger = Ledger(link)
+        self._workers = Workers(link, self._ledger, noted=self._noted, complained=self._complained)
         with self._translating(link, opening=not self._opened_before):
             reason = await self._take_part(link)
         self._opened_before = True
@@ -83,15 +85,13 @@ class RabbitMQTransport(Transport):
         topology = self._settings.topology
         for name, kind in ((topology.groups_exchange, "direct"), (topology.roll_exchange, "fanout")):
             await link.desk.declare_exchange(name, kind, durable=topology.durable)
-        self._ledger = Ledger(link)
-        self._workers = Workers(link, self._ledger, noted=self._noted, complained=self._complained)
         if reason := await self._place.take(link):
             self._heard = frozenset()
         inbox = link.inbox
         inbox.on_messages = lambda deliveries: self._inbox.read(inbox, deliveries)
         inbox.on_cancelled = lambda _tag: self._lose(link, AmqpError("this process's queue was deleted"))
         for channel in (link.inbox, link.publisher, link.desk):
-            channel.on_closed = lambda error: self._lose(link, error)
+            channel.on_closed = lambda error: self._channel_closed(link, error)
         await inbox.limit(self._settings.prefetch_count)
         await inbox.consume(self._place.queue.name, _TAG)
         await self._members.restore(link, self._workers)
@@ -100,6 +100,11 @@ class RabbitMQTransport(Transport):
     def _connection_lost(self, error: AmqpError) -> None:
         if self._link is not None:
             self._lose(self._link, error)
+
+    def _channel_closed(self, link: Link, error: AmqpError) -> None:
+        if error.code == NOT_FOUND:
+            self._place.doubt("an exchange of RabbitMQ was deleted")
+        self._lose(link, error)
 
     def _lose(self, link: Link, error: AmqpError) -> None:
         if link is self._link and not link.connection.is_closing:

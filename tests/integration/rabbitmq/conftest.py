@@ -1,0 +1,78 @@
+"""Layers on a RabbitMQ that the tests of this folder may stop, block and empty; and layers behind a proxy."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from channels_trunk.layers import RabbitMQChannelLayer
+from channels_trunk.testing import eventually
+from tests.plugins.proxy import Proxy
+from tests.plugins.servers import RabbitServer
+from tests.plugins.servers.rabbitmq import running
+
+MakeLayer = Callable[..., RabbitMQChannelLayer]
+ProxyFactory = Callable[[str, int], Proxy]
+HELLO = {"type": "hello"}
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[RabbitServer]:
+    """A RabbitMQ for tests that do to it what they like, and leave it running."""
+    with running(["broker"]) as (node,):
+        node.process.belongs_to_session()
+        yield node
+
+
+@pytest.fixture
+def url(broker: RabbitServer) -> str:
+    """An empty vhost of it."""
+    return broker.fresh_vhost()
+
+
+@pytest.fixture
+async def make_layer(url: str) -> AsyncIterator[MakeLayer]:
+    """Layers on that vhost; they are closed after the test, whatever state it left them in."""
+    layers: list[RabbitMQChannelLayer] = []
+
+    def make(**config: Any) -> RabbitMQChannelLayer:
+        layers.append(RabbitMQChannelLayer(**{"host": url, **config}))
+        return layers[-1]
+
+    yield make
+    for layer in layers:
+        async with asyncio.timeout(15):
+            await layer.close()
+
+
+def through(proxy: Proxy, url: str, query: str = "") -> str:
+    """The same address by way of the proxy."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{proxy.host}:{proxy.port}", query=query).geturl()
+
+
+async def works(one: RabbitMQChannelLayer, other: RabbitMQChannelLayer) -> None:
+    """Both reach each other, directly and by groups, and have a queue in common."""
+    for sender, reader in ((one, other), (other, one)):
+        channel = await reader.new_channel()
+        await reader.group_add("works", channel)
+        await sender.send(channel, HELLO)
+        await sender.group_send("works", HELLO)
+        async with asyncio.timeout(10):
+            assert [await reader.receive(channel) for _ in range(2)] == [HELLO, HELLO]
+        await reader.group_discard("works", channel)
+        await sender.send("jobs", HELLO)
+        async with asyncio.timeout(10):
+            assert await reader.receive("jobs") == HELLO
+
+
+async def is_ok(*layers: RabbitMQChannelLayer, within: float = 20) -> None:
+    """Wait until the layers are connected."""
+    await eventually(lambda: all(layer.health().state == "ok" for layer in layers), within=within)
+
+
+async def is_away(*layers: RabbitMQChannelLayer, within: float = 20) -> None:
+    """Wait until the layers know that they are not."""
+    await eventually(lambda: all(layer.health().state != "ok" for layer in layers), within=within)

@@ -1,0 +1,123 @@
+"""The connection is cut, hangs, or is closed by an administrator; what was accepted meanwhile comes afterwards."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.testing import eventually
+from channels_trunk.testing.commands import in_thread
+from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, ProxyFactory, is_away, is_ok, through, works
+from tests.plugins.proxy import Proxy
+from tests.plugins.servers import RabbitServer
+
+
+async def test_what_was_accepted_while_the_connection_was_cut_is_delivered(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(), make_layer(host=through(gate, url))
+    channel = await there.new_channel()
+    await there.group_add("group", channel)
+    gate.refuse()
+    gate.cut()
+    await is_away(there)
+    for number in range(50):
+        await here.send(channel, {"type": "direct", "number": number})
+        await here.group_send("group", {"type": "group", "number": number})
+    gate.resume()
+    async with asyncio.timeout(20):
+        received = [await there.receive(channel) for _ in range(100)]
+    assert [message["number"] for message in received if message["type"] == "direct"] == list(range(50))
+    assert [message["number"] for message in received if message["type"] == "group"] == list(range(50))
+    await eventually(lambda: there.stats().reconnects_total == 1)
+    assert there.stats().gaps_total == 0
+    await works(here, there)
+
+
+async def test_a_broker_that_is_silent_is_noticed_by_heartbeats(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(), make_layer(host=through(gate, url, "heartbeat=1&connection_timeout=1"))
+    channel = await there.new_channel()
+    gate.hang()
+    await is_away(there)
+    assert "no word from the broker" in there.health().detail or "no answer within 1 s" in there.health().detail
+    await here.send(channel, HELLO)
+    gate.cut()
+    gate.resume()
+    async with asyncio.timeout(20):
+        assert await there.receive(channel) == HELLO
+    assert there.stats().gaps_total == 0
+    await works(here, there)
+
+
+async def test_messages_that_come_again_after_a_cut_are_delivered_once(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(capacity=100_000), make_layer(host=through(gate, url), capacity=100_000)
+    channel = await there.new_channel()
+    for number in range(600):
+        await here.send(channel, {"type": "one", "number": number})
+        if number % 100 == 50:
+            gate.cut()
+    async with asyncio.timeout(20):
+        received = [await there.receive(channel) for _ in range(600)]
+    assert [message["number"] for message in received] == list(range(600))
+    await here.send(channel, {"type": "last"})
+    assert await there.receive(channel) == {"type": "last"}
+
+
+@pytest.mark.timeout(120)
+async def test_an_administrator_closes_all_connections(make_layer: MakeLayer, broker: RabbitServer) -> None:
+    here, there = make_layer(), make_layer()
+    channel = await there.new_channel()
+    await here.send(channel, HELLO)
+    waiting = asyncio.ensure_future(there.receive("jobs"))
+    await in_thread(broker.close_all_connections)
+    await eventually(lambda: there.stats().reconnects_total and here.stats().reconnects_total, within=20)
+    await is_ok(here, there)
+    assert await there.receive(channel) == HELLO
+    await here.send("jobs", HELLO)
+    async with asyncio.timeout(10):
+        assert await waiting == HELLO
+    assert there.stats().gaps_total == 0
+    await works(here, there)
+
+
+async def test_senders_wait_for_the_broker_and_then_are_told(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here = make_layer(host=through(gate, url), send_timeout=1)
+    await here.send("jobs", HELLO)
+    gate.refuse()
+    gate.cut()
+    await is_away(here)
+    with pytest.raises(TransportUnavailable, match=r"send_timeout=1 s: RabbitMQ at 127\.0\.0\.1:\d+, vhost 'v\w+': "):
+        await here.send("jobs", HELLO)
+    gate.resume()
+    await is_ok(here)
+    await here.send("jobs", HELLO)
+
+
+async def test_another_broker_of_the_list_is_taken(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    first, second = proxy(broker.host, broker.port), proxy(broker.host, broker.port)
+    here = make_layer(host=[through(first, url), through(second, url)])
+    there = make_layer()
+    await works(here, there)
+    for gate, other in ((first, second), (second, first)):
+        gate.refuse()
+        gate.cut()
+        other.resume()
+        await eventually(partial(connects, other), within=20)
+        await works(here, there)
+
+
+def connects(gate: Proxy) -> bool:
+    return gate.connections() == 1

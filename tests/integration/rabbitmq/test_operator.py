@@ -1,0 +1,132 @@
+"""An operator deletes what the layer has made, or options change while it is there."""
+
+import asyncio
+import logging
+
+import aiormq
+import pytest
+from channels.exceptions import ChannelFull
+
+from channels_trunk.exceptions import TransportError, TransportUnavailable
+from channels_trunk.testing import eventually
+from channels_trunk.testing.commands import in_thread
+from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_ok, works
+from tests.plugins.servers import RabbitServer
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def listed(broker: RabbitServer, url: str, what: str, *columns: str) -> list[list[str]]:
+    """What the broker has in this vhost."""
+    text = broker.ctl(f"list_{what}", "--vhost", url.rpartition("/")[2], "--no-table-headers", *columns)
+    return [line.split("\t") for line in text.splitlines() if line]
+
+
+async def test_a_deleted_node_queue_is_a_gap(make_layer: MakeLayer, broker: RabbitServer, url: str) -> None:
+    here, there = make_layer(), make_layer(gap_event="gap.said")
+    channel = await there.new_channel()
+    await there.group_add("group", channel)
+    node = there.stats().node
+    async with aiormq.connect(url) as connection:
+        await (await connection.channel()).queue_delete(f"asgi.node.{node}.1")
+    async with asyncio.timeout(20):
+        assert await there.receive(channel) == {"type": "gap.said"}
+    await is_ok(there)
+    await here.group_send("group", HELLO)
+    assert await there.receive(channel) == HELLO
+    await works(here, there)
+    names = [row[0] for row in await in_thread(lambda: listed(broker, url, "queues", "name"))]
+    assert f"asgi.node.{node}.2" in names
+
+
+async def test_a_deleted_exchange_is_made_anew(make_layer: MakeLayer, url: str) -> None:
+    here, there = make_layer(), make_layer()
+    channel = await there.new_channel()
+    await there.group_add("group", channel)
+    await here.group_add("group", "jobs")
+    async with aiormq.connect(url) as connection:
+        await (await connection.channel()).exchange_delete("asgi.groups")
+    # A sender notices at once, as its message has no way; who only listens, at the next maintenance.
+    for layer in (here, there):
+        layer._hub.context.sink.maintain_soon()
+    await eventually(lambda: here.stats().reconnects_total and there.stats().reconnects_total, within=20)
+    await is_ok(here, there)
+    assert here.stats().gaps_total == there.stats().gaps_total == 1
+    await here.group_send("group", {"type": "after"})
+    async with asyncio.timeout(10):
+        while await there.receive(channel) != {"type": "after"}:
+            pass
+        while await here.receive("jobs") != {"type": "after"}:
+            pass
+    await works(here, there)
+
+
+async def test_a_sender_is_told_that_the_exchange_was_deleted(make_layer: MakeLayer, url: str) -> None:
+    layer = make_layer(gap_event="gap.said")
+    channel = await layer.new_channel()
+    await layer.group_add("group", channel)
+    async with aiormq.connect(url) as connection:
+        await (await connection.channel()).exchange_delete("asgi.groups")
+    with pytest.raises(TransportUnavailable, match=r"no exchange 'asgi\.groups'"):
+        await layer.group_send("group", HELLO)
+    async with asyncio.timeout(10):
+        assert [await layer.receive(channel) for _ in range(2)] == [HELLO, {"type": "gap.said"}]
+    await layer.group_send("group", HELLO)
+
+
+async def test_a_deleted_worker_queue_is_made_anew(make_layer: MakeLayer, url: str) -> None:
+    here, there = make_layer(), make_layer()
+    waiting = asyncio.ensure_future(there.receive("jobs"))
+    await here.send("other", HELLO)
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        for name in ("jobs", "other"):
+            await channel.queue_delete(f"asgi.channel.{name}")
+    await here.send("jobs", HELLO)
+    async with asyncio.timeout(10):
+        assert await waiting == HELLO
+    await here.send("other", {"type": "second"})
+    async with asyncio.timeout(10):
+        assert await there.receive("other") == {"type": "second"}
+
+
+async def test_a_queue_with_other_options_is_taken_as_it_is(
+    make_layer: MakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await make_layer(capacity=2).send("jobs", HELLO)
+    later = make_layer(capacity=5)
+    with caplog.at_level(logging.WARNING, "channels_trunk"):
+        await later.send("jobs", HELLO)
+    assert "asgi.channel.jobs was made with other options" in caplog.text
+    with pytest.raises(ChannelFull):
+        await later.send("jobs", HELLO)
+
+
+async def test_an_exchange_with_other_options_is_for_a_person_to_mend(make_layer: MakeLayer, url: str) -> None:
+    async with aiormq.connect(url) as connection:
+        await (await connection.channel()).exchange_declare("asgi.groups", exchange_type="topic")
+    layer = make_layer()
+    with pytest.raises(TransportError, match=r"made with other options; delete it.*asgi\.groups"):
+        await layer.new_channel()
+    assert layer.health().state == "failed"
+
+
+async def test_nothing_is_left_but_what_expires(make_layer: MakeLayer, broker: RabbitServer, url: str) -> None:
+    here, there = make_layer(), make_layer()
+    await works(here, there)
+    await here.close()
+    await there.close()
+    queues = await in_thread(lambda: listed(broker, url, "queues", "name", "arguments"))
+    assert sorted(name for name, _ in queues) == ["asgi.channel.jobs", "asgi.ledger"]
+    assert all("x-expires" in arguments for _, arguments in queues)
+    exchanges = [row[0] for row in await in_thread(lambda: listed(broker, url, "exchanges", "name"))]
+    assert not [name for name in exchanges if name.startswith("asgi.")]
+
+
+async def test_one_connection_per_process(make_layer: MakeLayer, broker: RabbitServer, url: str) -> None:
+    layer = make_layer()
+    await layer.new_channel()
+    await layer.send("jobs", HELLO)
+    assert await layer.receive("jobs") == HELLO
+    rows = broker.ctl("list_connections", "--no-table-headers", "vhost").splitlines()
+    assert rows.count(url.rpartition("/")[2]) == 1
