@@ -6,7 +6,8 @@ import psycopg
 
 from channels_trunk.exceptions import SchemaMismatch, TransportUnavailable
 
-from .names import SCHEMA_VERSION, Names, schema_script
+from .ddl import creation_script
+from .names import SCHEMA_VERSION, Names
 from .settings import PostgresSettings
 from .wire import Notice, Statement, Wire
 
@@ -15,12 +16,12 @@ __all__ = ["MINIMUM_SERVER", "connect", "ensure_schema", "find_names"]
 MINIMUM_SERVER = 12_00_00
 # For our own sessions, whatever the role or the database has for the application's. What is stored is UNLOGGED, so a
 # commit has nothing to wait for; a role's time limits are for its statements, not for ours, which wait for each other.
+# A process that stands still in the middle of a transaction does not keep what it has taken out of a normal channel.
 _SET_UP = (
     "SET synchronous_commit = off; SET default_transaction_isolation = 'read committed'; "
     "SET default_transaction_read_only = off; SET statement_timeout = 0; SET lock_timeout = '2s'; "
-    "SET idle_in_transaction_session_timeout = 0; SET client_min_messages = error; SET client_encoding = 'UTF8'"
+    "SET idle_in_transaction_session_timeout = '15s'; SET client_min_messages = error; SET client_encoding = 'UTF8'"
 )
-_CREATE_KEY = "SELECT pg_advisory_xact_lock({lock_class}, {lock_key})"
 
 
 async def connect(
@@ -87,8 +88,7 @@ async def ensure_schema(wire: Wire, names: Names, settings: PostgresSettings) ->
     """Make the tables if they are not there; raced by many processes, one makes them."""
     version = await _version(wire, names)
     if version is None and settings.auto_create:
-        # One transaction, and nobody else in it: CREATE ... IF NOT EXISTS by itself fails when it is raced.
-        await wire.script(names.fill(f"{_CREATE_KEY};") + schema_script(names) + _mark(names))
+        await wire.script(creation_script(names))
         version = await _version(wire, names)
     if version is None:
         raise SchemaMismatch(
@@ -100,12 +100,6 @@ async def ensure_schema(wire: Wire, names: Names, settings: PostgresSettings) ->
             f"{settings.where}: the layer's tables are of version {version}, and this channels-trunk knows "
             f"{SCHEMA_VERSION}: upgrade channels-trunk in this process, or give another 'schema' or 'table_prefix'"
         )
-
-
-def _mark(names: Names) -> str:
-    return names.fill(
-        f"INSERT INTO {{p}}meta (name, value) VALUES ('schema_version', {SCHEMA_VERSION}) ON CONFLICT DO NOTHING;"
-    )
 
 
 async def _version(wire: Wire, names: Names) -> int | None:

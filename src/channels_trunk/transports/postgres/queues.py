@@ -1,57 +1,49 @@
 """Normal channels: taking messages out of them, giving messages back, and their memberships in groups."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
-from channels_trunk.exceptions import DecodeError
+from channels_trunk.exceptions import DecodeError, TransportUnavailable
 from channels_trunk.transports.base import Claimed, NodeContext
 
 from .line import Line
+from .moves import Move, Moves, Taken
 from .names import Names
-from .wire import Statement, bytes_array, float_array, int_array, text_array
+from .wire import ServerError, Statement, bytes_array, float_array, int_array, text_array
 from .writer import Writer
 
-__all__ = ["Queues", "Taken"]
-
-
-class Taken(NamedTuple):
-    """A row that was deleted by a transaction that is not committed for certain."""
-
-    id: int
-    channel: str
-    expires_at: float
-    frame: bytes
+__all__ = ["Queues"]
 
 
 class Queues:
     """On a connection that others use, too."""
 
-    def __init__(self, line: Line, context: NodeContext, names: Names) -> None:
+    def __init__(self, line: Line, context: NodeContext, names: Names, moves: Moves) -> None:
         self._line = line
         self._context = context
         self._bells = names.bells(context.prefix)
-        self.unsure: Sequence[Taken] = ()
-        """What was taken out by a COMMIT that nobody has answered."""
+        self._moves = moves
+        self._settling = asyncio.Lock()
         self.deleted = 0
         # The common table expression is what keeps LIMIT: as a subquery it may be run again for each row.
         self._take = Statement(
             names.fill(
                 "WITH c AS MATERIALIZED (SELECT id FROM {p}queue WHERE prefix = $1 AND channel = $2 ORDER BY id "
                 "LIMIT $3 FOR UPDATE SKIP LOCKED) "
-                "DELETE FROM {p}queue q USING c WHERE q.id = c.id RETURNING q.id, q.expires_at, q.frame"
+                "DELETE FROM {p}queue q USING c WHERE q.id = c.id RETURNING q.id, q.expires_at, q.frame, txid_current()"
             )
         )
         self._put_back = Statement(
             names.fill(
                 "INSERT INTO {p}queue (id, prefix, channel, expires_at, frame) SELECT i, $1, c, e, f FROM "
                 "unnest($2::bigint[], $3::text[], $4::float8[], $5::bytea[]) AS r(i, c, e, f) "
-                "ON CONFLICT (id) DO NOTHING"
+                "RETURNING txid_current()"
             )
         )
         self._new_ids = Statement(names.fill("SELECT -nextval('{p}queue_ids') FROM generate_series(1, $1)"))
         self._notify = Statement("SELECT pg_notify(c, 'queue') FROM unnest($1::text[]) c")
-        self._still_there = Statement(names.fill("SELECT id FROM {p}queue WHERE id = ANY ($1) FOR UPDATE"))
+        self._outcome = Statement("SELECT txid_status($1)")
         self._waiting = Statement(
             names.fill(
                 "SELECT channel FROM unnest($2::text[]) channel WHERE EXISTS (SELECT 1 FROM {p}queue q "
@@ -81,26 +73,34 @@ class Queues:
         """Take messages out; one that has expired or cannot be decoded is left out, and another taken in its place."""
         await self.settle()
         found: list[Claimed] = []
-        while len(found) < limit:
-            rows = await self._taken(channel, limit - len(found))
-            found += [message for row in rows if (message := self._claimed(row)) is not None]
-            if not rows:
-                break
+        done: list[Move] = []
+        try:
+            while (wanted := limit - len(found)) > 0:
+                move = await self._take_out(channel, wanted)
+                if move is None:
+                    break
+                done.append(move)
+                found += [message for row in move.rows if (message := self._claimed(row)) is not None]
+                if len(move.rows) < wanted:
+                    break
+        except BaseException:
+            # What the rounds before brought goes back: the caller gets nothing.
+            self._moves.unsure += done
+            raise
         return found
 
-    async def _taken(self, channel: str, limit: int) -> list[Taken]:
-        """Delete the oldest rows and return them, when that is certain.
-
-        If the connection goes before COMMIT, the server undoes it. If it goes behind it, nobody knows: `unsure` keeps
-        the rows, and the next connection finds out.
-        """
+    async def _take_out(self, channel: str, limit: int) -> Move | None:
+        """Delete the oldest rows, and return them when that is certain."""
+        move: Move | None = None
         async with self._line.transaction() as run:
-            rows = await run(self._take, self._context.prefix, channel, limit)
-            taken = sorted(Taken(row, channel, expires_at, frame) for row, expires_at, frame in rows)
-            self.unsure = taken
-        self.unsure = ()
-        self.deleted += len(taken)
-        return taken
+            if found := await run(self._take, self._context.prefix, channel, limit):
+                rows = sorted(Taken(row, channel, expires_at, frame) for row, expires_at, frame, _ in found)
+                move = Move(found[0][-1], rows, out=True)
+                self._moves.unsure.append(move)
+        if move is not None:
+            self._moves.unsure.remove(move)
+            self.deleted += len(move.rows)
+        return move
 
     def _claimed(self, row: Taken) -> Claimed | None:
         if row.expires_at <= self._context.clock.wall():
@@ -116,37 +116,57 @@ class Queues:
         return Claimed(row.channel, min(row.expires_at, envelope.expires_at), envelope.body)
 
     async def settle(self) -> None:
-        """What a COMMIT that nobody answered has taken out goes back, as nobody has got it."""
-        if not self.unsure:
-            return
-        # Waits for the session before this one, if it is not at its end.
-        there = {row for (row,) in await self._line.run(self._still_there, int_array([row.id for row in self.unsure]))}
-        await self._insert([row for row in self.unsure if row.id not in there])
-        self.unsure = ()
+        """Find out what became of moves that nobody has answered for; what nobody has got goes back."""
+        async with self._settling:
+            for move in list(self._moves.unsure):
+                [(outcome,)] = await self._line.run(self._outcome, move.transaction)
+                if outcome == "in progress":
+                    continue  # its session is at its end, or soon will be: the server gives it a limit
+                if (outcome == "committed") == move.out:
+                    await self._put_in(move.rows, instead_of=move)
+                else:
+                    self._moves.unsure.remove(move)
 
     async def restore(self, claimed: Sequence[Claimed]) -> None:
         """Insert messages again, in front of all others."""
         rows = []
+        claimed = self._moves.without_accepted(claimed)
         for message in claimed:
             envelope = Envelope(Kind.QUEUE, message.channel, message.expires_at, message.body)
             frame = Writer.queue_frame(self._context, message.channel, envelope)
             rows.append(Taken(0, message.channel, message.expires_at, frame))
-        await self._insert(rows)
-
-    async def _insert(self, rows: Sequence[Taken]) -> None:
         if not rows:
             return
-        # The lowest last: new ids fall.
-        ids = sorted(row for (row,) in await self._line.run(self._new_ids, len(rows)))
-        await self._line.run(
-            self._put_back,
-            self._context.prefix,
-            int_array(ids),
-            text_array([row.channel for row in rows]),
-            float_array([row.expires_at for row in rows]),
-            bytes_array([row.frame for row in rows]),
-        )
-        await self._line.run(self._notify, text_array(sorted({self._bells.queue(row.channel) for row in rows})))
+        try:
+            await self._put_in(rows)
+        except (TransportUnavailable, ServerError):
+            if not self._noted(rows):
+                raise
+        except asyncio.CancelledError:
+            if self._noted(rows):
+                self._moves.accept(claimed)
+            raise
+
+    def _noted(self, rows: Sequence[Taken]) -> bool:
+        return any(move.rows is rows for move in self._moves.unsure)
+
+    async def _put_in(self, rows: Sequence[Taken], *, instead_of: Move | None = None) -> None:
+        """Insert rows with ids below all others, and tell whom they concern."""
+        async with self._line.transaction() as run:
+            # The lowest last: new ids fall.
+            ids = sorted(row for (row,) in await run(self._new_ids, len(rows)))
+            stored = await run(
+                self._put_back,
+                self._context.prefix,
+                int_array(ids),
+                text_array([row.channel for row in rows]),
+                float_array([row.expires_at for row in rows]),
+                bytes_array([row.frame for row in rows]),
+            )
+            await run(self._notify, text_array(sorted({self._bells.queue(row.channel) for row in rows})))
+            move = Move(stored[0][0], rows, out=False)
+            self._moves.replace(instead_of, move)
+        self._moves.unsure.remove(move)
 
     async def waiting(self, channels: frozenset[str]) -> list[str]:
         """Which of these normal channels hold messages."""

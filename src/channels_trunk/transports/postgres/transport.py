@@ -16,8 +16,9 @@ from .connecting import connect, ensure_schema, find_names
 from .errors import is_lost, refusal, translated
 from .line import Line
 from .listener import Listener
+from .moves import Moves
 from .names import Bells, Names
-from .queues import Queues, Taken
+from .queues import Queues
 from .settings import PostgresSettings
 from .upkeep import HEARTBEAT, Place, Upkeep
 from .wire import Notice, ServerError, Statement, Wire
@@ -72,7 +73,7 @@ class PostgresTransport(Transport):
         self._open: _Open | None = None
         self._place: Place | None = None  # from before the server was away; its position is in the next
         self._position = 0
-        self._unsure: Sequence[Taken] = ()
+        self._moves = Moves()
         self._heard: frozenset[str] = frozenset()  # notification channels of groups; hears() reads it in any thread
         self._shed: frozenset[str] = frozenset()  # listened to, and needed by no group any more
         self._hints: frozenset[str] = frozenset()  # and of normal channels
@@ -99,8 +100,7 @@ class PostgresTransport(Transport):
         except BaseException:
             keeping.close()
             raise
-        queues = Queues(keeping, context, names)
-        queues.unsure = self._unsure
+        queues = Queues(keeping, context, names, self._moves)
         writing = Line(partial(self._wire, "write"), begin=self._begin_writing, on_away=context.sink.lost)
         self._open = opened = _Open(
             names,
@@ -126,10 +126,11 @@ class PostgresTransport(Transport):
         if not gap:
             place = await upkeep.find_place()
             gap = self._what_was_missed(place)
+        if self._place is not None and place.epoch != self._place.epoch:
+            self._moves.clear()  # numbers of transactions may come again after a crash
         self._place = place
         if gap:
             self._position = listener.position = place.head
-            opened.queues.unsure = ()
         await opened.writing.wire()
         await opened.listening.wire()
         await opened.queues.settle()
@@ -210,9 +211,9 @@ class PostgresTransport(Transport):
             opened.task.cancel()
         opened.listener.stop()
         self._position = opened.listener.position
-        self._unsure = opened.queues.unsure
         try:
             if leave:
+                await opened.queues.settle()
                 await opened.upkeep.leave()
         except (ServerError, TransportUnavailable):
             pass  # the others will notice
@@ -222,7 +223,7 @@ class PostgresTransport(Transport):
             if leave:
                 self._place = None
                 self._heard = self._shed = self._hints = self._watched = frozenset()
-                self._unsure = ()
+                self._moves.clear()
 
     def abandon(self) -> None:
         """In a forked child: close the descriptors. libpq never speaks on a connection that another process made."""
