@@ -16,6 +16,7 @@ from channels_trunk.layers import sqlite
 
 MEMORY = "channels_trunk.layers.MemoryChannelLayer"
 SQLITE = "channels_trunk.layers.SQLiteChannelLayer"
+POSTGRES = "channels_trunk.layers.PostgresChannelLayer"
 
 
 def _check(backend: Any, config: Any = None, *, alias: str = "default") -> list[CheckMessage]:
@@ -67,6 +68,8 @@ def test_good_layers_are_silent(tmp_path: Path, databases: FakeConnections) -> N
     assert _check(SQLITE) == []
     assert _check(SQLITE, {"path": tmp_path / "x.sqlite3"}) == []
     assert _check(SQLITE, {"database": "other"}) == []
+    assert _check(POSTGRES, {"dsn": "postgresql://app@127.0.0.1:9/app"}) == []  # nothing is opened
+    assert _check(POSTGRES, {"NAME": "app", "OPTIONS": {"sslmode": "require"}}) == []
 
 
 @pytest.mark.parametrize("backend", ["channels.layers.InMemoryChannelLayer", "no.such.Layer", "", None, 5, object])
@@ -93,6 +96,24 @@ def test_e001_names_the_alias_and_the_option(backend: str) -> None:
     message = _only(_check(backend, {"capactiy": 5}, alias="jobs"), "E001")
 
     assert message.msg == "CHANNEL_LAYERS['jobs']['CONFIG']: unknown option 'capactiy'; did you mean 'capacity'?"
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({}, "the database 'default' is not PostgreSQL but django.db.backends.sqlite3; name another, or give 'dsn'"),
+        ({"dsn": "postgresql://app:opensesame@h/x", "NAME": "app"}, "give one of 'dsn' and 'NAME', not several"),
+        ({"dsn": "postgres:opensesame"}, "['dsn']: is no connection string or URL that libpq understands"),
+        ({"NAME": "app", "PASSWORD": 5}, "['PASSWORD']: must be a string"),
+        ({"HOST": "db", "PASSWORD": "opensesame"}, "give 'NAME', or a 'service' in 'OPTIONS'"),
+    ],
+)
+def test_e001_for_postgres_shows_no_password(config: dict[str, Any], text: str) -> None:
+    message = _only(_check(POSTGRES, config), "E001")
+
+    assert message.msg.startswith("CHANNEL_LAYERS['default']['CONFIG']")
+    assert text in message.msg
+    assert "opensesame" not in message.msg
 
 
 @pytest.mark.parametrize("config", [["opensesame"], "opensesame", 5, {1: "opensesame"}, [("path", "opensesame")]])
@@ -197,6 +218,26 @@ def test_w001_for_options_that_do_nothing(option: str, reason: str, tmp_path: Pa
     message = _only(_check(SQLITE, {"path": str(tmp_path / "x"), option: 5}), "W001")
 
     assert message.msg.startswith(f"CHANNEL_LAYERS['default']['CONFIG']['{option}'] does nothing: {reason}")
+    assert message.hint == "Remove the option."
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("PSYCOPG_OPTIONS", "there is no pool: a process has three connections"),
+        *(
+            (name, "it is about Django's own connections")
+            for name in (
+                *("ATOMIC_REQUESTS", "AUTOCOMMIT", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS"),
+                *("DISABLE_SERVER_SIDE_CURSORS", "TEST", "TIME_ZONE"),
+            )
+        ),
+    ],
+)
+def test_w001_for_options_that_come_along_from_channels_postgres(option: str, reason: str) -> None:
+    message = _only(_check(POSTGRES, {"NAME": "app", "PASSWORD": "opensesame", option: {"min_size": 10}}), "W001")
+
+    assert message.msg == f"CHANNEL_LAYERS['default']['CONFIG']['{option}'] does nothing: {reason}."
     assert message.hint == "Remove the option."
 
 

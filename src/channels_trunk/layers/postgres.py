@@ -18,6 +18,7 @@ try:
     import psycopg
 
     from channels_trunk.transports.postgres import PostgresSettings, PostgresTransport
+    from channels_trunk.transports.postgres.ddl import find_names_now, owner_script, removal_script
     from channels_trunk.transports.postgres.names import is_plain_name
 except ImportError as error:  # pragma: no cover - where psycopg is missing, there are no tests of this
     raise ImportError("PostgresChannelLayer needs psycopg 3: pip install 'channels-trunk[postgres]'") from error
@@ -126,6 +127,11 @@ class PostgresChannelLayer(TrunkChannelLayer):
         """What the options and Django's settings say about the database, now; no I/O."""
         return find_settings(self._values, self._where)
 
+    def schema_script(self, *, drop: bool = False) -> str:
+        """The SQL that makes the layer's tables, or removes them; asks the server for the schema if none is given."""
+        names = find_names_now(self.find_postgres())
+        return removal_script(names) if drop else owner_script(names)
+
 
 def find_settings(values: Mapping[str, Any], where: str) -> PostgresSettings:
     """What the layer's options and Django's say about the database, now."""
@@ -156,7 +162,8 @@ def _params_of_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     from django.db.backends.postgresql.base import DatabaseWrapper
 
     settings = {name: values[name] or "" for name in _DJANGO_KEYS}
-    settings["OPTIONS"] = dict(values["OPTIONS"] or {})
+    # What Django itself adds to DATABASES, and asks for where USE_TZ is true.
+    settings |= {"OPTIONS": dict(values["OPTIONS"] or {}), "TIME_ZONE": None}
     try:
         return _params(DatabaseWrapper(settings))
     except ImproperlyConfigured:

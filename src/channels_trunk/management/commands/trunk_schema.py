@@ -1,0 +1,47 @@
+"""`manage.py trunk_schema`: what the owner of the database runs, where processes may not make tables."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import DEFAULT_CHANNEL_LAYER, channel_layers
+from django.core.management.base import BaseCommand, CommandError
+
+from channels_trunk.exceptions import ChannelLayerError
+
+__all__ = ["Command"]
+
+
+class Command(BaseCommand):
+    """Prints; runs nothing."""
+
+    help = "Print the SQL that makes (or with --drop removes) the tables of a PostgresChannelLayer; run nothing."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """The options."""
+        parser.add_argument(
+            "--layer", default=DEFAULT_CHANNEL_LAYER, metavar="ALIAS", help="an alias in CHANNEL_LAYERS (default)"
+        )
+        parser.add_argument("--drop", action="store_true", help="print what removes the tables instead")
+
+    def handle(self, *args: Any, **options: Any) -> str:
+        """Return what is printed."""
+        alias = options["layer"]
+        known = sorted(channel_layers.configs)
+        if alias not in known:
+            raise CommandError(f"CHANNEL_LAYERS has no {alias!r}; known: {', '.join(known) or 'none'}")
+        try:
+            layer = channel_layers[alias]
+        except (InvalidChannelLayerError, ChannelLayerError, ImportError) as error:
+            raise CommandError(f"CHANNEL_LAYERS[{alias!r}]: {error}") from None
+        script = getattr(layer, "schema_script", None)
+        if script is None:
+            raise CommandError(
+                f"CHANNEL_LAYERS[{alias!r}] is a {type(layer).__name__}: only PostgresChannelLayer has statements "
+                f"to print; name its alias by --layer"
+            )
+        try:
+            return str(script(drop=options["drop"]))
+        except ChannelLayerError as error:
+            raise CommandError(str(error)) from None
