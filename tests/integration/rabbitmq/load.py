@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any
 
+from channels.exceptions import ChannelFull
+
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers import RabbitMQChannelLayer
 
@@ -44,7 +46,7 @@ class Load:
         while time.monotonic() < until:
             try:
                 await call(target, {"type": "load", "way": way, "number": number})
-            except TransportUnavailable:
+            except (TransportUnavailable, ChannelFull):
                 unknown.append(number)
             else:
                 sent.append(number)

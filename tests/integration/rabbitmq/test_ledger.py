@@ -137,4 +137,4 @@ async def test_one_of_three_nodes_is_killed(rabbit_cluster: RabbitClusterFactory
 
 def sender_name(result: Result) -> str:
     """The name of the process."""
-    return next(iter(result["sent"])).partition(">")[0]
+    return str(next(iter(result["sent"]))).partition(">")[0]

@@ -11,7 +11,7 @@ from channels_trunk.transports.base import NodeContext
 from .address import Address
 from .channel import Channel
 from .connection import Connection
-from .errors import PRECONDITION_FAILED, AmqpError, translated
+from .errors import NOT_FOUND, PRECONDITION_FAILED, AmqpError, translated
 from .settings import RabbitMQSettings
 from .topology import QueueSpec
 
@@ -75,6 +75,17 @@ class Link:
         async with self.scratch() as channel:
             await channel.declare_queue(spec, passive=True)
         return False
+
+    async def has_queue(self, name: str) -> bool:
+        """Whether a queue is there, and its broker up."""
+        try:
+            async with self.scratch() as channel:
+                await channel.declare_queue(QueueSpec(name=name, arguments={}), passive=True)
+        except AmqpError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return False
+        return True
 
 
 async def connected(

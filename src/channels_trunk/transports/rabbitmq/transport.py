@@ -167,7 +167,7 @@ class RabbitMQTransport(Transport):
             await self._workers.declare(sorted({e.target for e in batch if e.kind == Kind.QUEUE}))
             sent = parcels(batch)
             outcome = await confirmed(link, [self._publication(parcel, batch) for parcel in sent])
-            refused = self._refused(batch, [sent[number] for number in outcome.refused])
+            refused = await self._refused(link, batch, [sent[number] for number in outcome.refused])
             if outcome.lost:
                 refused += await self._send_again(link, batch, [sent[number] for number in outcome.lost])
         return refused
@@ -184,12 +184,19 @@ class RabbitMQTransport(Transport):
             number=next(self._numbers),
         )
 
-    def _refused(self, batch: Sequence[Envelope], full: Sequence[Parcel]) -> list[int]:
-        """What a full queue means: for a group a drop, for the others that the channel is full."""
+    async def _refused(self, link: Link, batch: Sequence[Envelope], full: Sequence[Parcel]) -> list[int]:
+        """What a queue that took nothing means: for a group a drop, for the others that the channel is full.
+
+        In the moment in which a broker of a cluster dies, it refuses for its queues, too.
+        """
         refused: list[int] = []
         for parcel in full:
             if parcel.kind == Kind.GROUP:
                 self._context.sink.dropped(f"of a process or a worker in group {parcel.target}")
+            elif parcel.kind == Kind.QUEUE and not await link.has_queue(
+                self._settings.topology.channel_queue_name(parcel.target)
+            ):
+                raise TransportUnavailable(f"RabbitMQ at {link.address} lost the queue of channel {parcel.target}")
             else:
                 refused += [index for index in parcel.indexes if batch[index].kind != Kind.CONTROL]
         return refused
@@ -204,7 +211,7 @@ class RabbitMQTransport(Transport):
         if outcome.lost:
             names = ", ".join(sorted({gone[number].target for number in outcome.lost}))
             raise TransportUnavailable(f"RabbitMQ at {link.address} has no queue for normal channel {names}")
-        return self._refused(batch, [gone[number] for number in outcome.refused])
+        return await self._refused(link, batch, [gone[number] for number in outcome.refused])
 
     # --- groups
 
