@@ -111,20 +111,27 @@ def check_streams(outcome: dict[str, dict[str, Any]], *, may_miss: bool = False)
             assert may_miss or not lost, f"{stream} at {receiver}: {len(lost)} lost: {lost[:5]}"
 
 
-async def check_jobs(crew: Crew, outcome: dict[str, dict[str, Any]]) -> None:
-    """Each job was done once if its send() returned, and at most once if it raised."""
+def jobs_of(outcome: dict[str, dict[str, Any]], what: str) -> set[tuple[str, int]]:
+    """The jobs of which send() was `sure`, or `raised`."""
+    streams = {f"{name}>{JOBS}": got[what] for name, got in outcome.items()}
+    return {(stream, number) for stream, numbers in streams.items() for number in numbers.get(stream, ())}
+
+
+def check_at_most_once(outcome: dict[str, dict[str, Any]]) -> Counter[tuple[str, int]]:
+    """No job was done twice, or made up; return those that were done."""
     done = Counter((stream, number) for got in outcome.values() for stream, number in got["jobs"])
-    sure = {
-        (f"{name}>{JOBS}", number) for name, got in outcome.items() for number in got["sure"].get(f"{name}>{JOBS}", ())
-    }
-    raised = {
-        (f"{name}>{JOBS}", number)
-        for name, got in outcome.items()
-        for number in got["raised"].get(f"{name}>{JOBS}", ())
-    }
-    done.update(await crew.stragglers(sure - done.keys()))
     twice = sorted(job for job, count in done.items() if count > 1)
     assert not twice, f"{len(twice)} jobs were done twice: {twice[:5]}"
-    assert done.keys() <= sure | raised
-    lost = sorted(sure - done.keys())
+    assert done.keys() <= jobs_of(outcome, "sure") | jobs_of(outcome, "raised")
+    return done
+
+
+async def check_jobs(crew: Crew, outcome: dict[str, dict[str, Any]]) -> None:
+    """Each job was done once if its send() returned, and at most once if it raised."""
+    done = check_at_most_once(outcome)
+    sure = jobs_of(outcome, "sure")
+    late = await crew.stragglers(sure - done.keys())
+    assert not done.keys() & set(late)
+    assert len(late) == len(set(late))
+    lost = sorted(sure - done.keys() - set(late))
     assert not lost, f"{len(lost)} jobs of {len(sure)} were lost: {lost[:5]}"

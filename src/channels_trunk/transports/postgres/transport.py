@@ -119,33 +119,37 @@ class PostgresTransport(Transport):
         upkeep, listener = opened.upkeep, opened.listener
         await upkeep.hold_alive_lock(first)
         place = await upkeep.find_place()
-        gap = self._what_was_missed(place)
-        listener.position = place.head if gap or self._place is None else self._position
+        listener.position = self._where_to_go_on(place)
         # Before the log is looked at: whoever empties it from now on waits for this node.
         await upkeep.register(listener.position)
-        if not gap:
-            place = await upkeep.find_place()
-            gap = self._what_was_missed(place)
+        place = await upkeep.find_place()
+        gap = self._what_was_missed(place)
+        self._position = listener.position = self._where_to_go_on(place)
         if self._place is not None and place.epoch != self._place.epoch:
             self._moves.clear()  # numbers of transactions may come again after a crash
         self._place = place
         if gap:
-            self._position = listener.position = place.head
+            # At once: if what follows fails, the next open() finds nothing missing.
+            self._context.sink.gap(gap)
         await opened.writing.wire()
         await opened.listening.wire()
         await opened.queues.settle()
-        if gap:
-            self._context.sink.gap(gap)
 
     def _what_was_missed(self, place: Place) -> str:
         """Why messages for this node may be lost, or nothing."""
         if self._place is None:
             return ""
         if place.epoch != self._place.epoch:
-            return "the server has crashed, and lost what its unlogged tables held"
-        if place.lowest > self._position + 1:
+            return "the server has crashed, or its tables were emptied: what its unlogged tables held is lost"
+        if place.lowest > self._position + 1 or place.head < self._position:
             return "the log was emptied before this process had read it"
         return ""
+
+    def _where_to_go_on(self, place: Place) -> int:
+        """The position to read from: behind a gap there is what was sent since, which nobody here has read."""
+        if self._place is None:
+            return place.head
+        return place.lowest - 1 if self._what_was_missed(place) else self._position
 
     async def _wire(self, purpose: str) -> Wire:
         return await connect(
@@ -185,7 +189,7 @@ class PostgresTransport(Transport):
         """Raise TransportUnavailable if the tables were emptied since open(), which then has to look anew."""
         rows = await wire.simple(self._opened.names.fill("SELECT epoch FROM {p}state"))
         if self._place is None or not rows or rows[0][0] != self._place.epoch:
-            raise TransportUnavailable(f"{self._settings.where}: the server has crashed, and is there again")
+            raise TransportUnavailable(f"{self._settings.where}: the server has crashed, or its tables were emptied")
 
     def _on_notices(self, notices: list[Notice]) -> None:
         if self._open is not None:
@@ -350,12 +354,19 @@ class PostgresTransport(Transport):
         opened = self._opened
         await self._translated(opened.upkeep.register(opened.listener.position))
         await self._translated(opened.queues.settle())
+        await self._translated(self._check_place(opened))
         if not opened.must_poll:
             await self._translated(opened.upkeep.mark())
             opened.upkeep.check_hearing(opened.listener.marked_at)
         if not self._settings.auto_trim:
             return HEARTBEAT
         return _SOON if await self._translated(self._tidy(opened)) else HEARTBEAT
+
+    async def _check_place(self, opened: _Open) -> None:
+        """Raise TransportUnavailable if somebody has emptied the tables while the connections stood."""
+        place = await opened.upkeep.find_place()
+        if self._place is None or place.epoch != self._place.epoch or place.head < opened.listener.position:
+            raise TransportUnavailable(f"{self._settings.where}: somebody has emptied the layer's tables")
 
     async def _tidy(self, opened: _Open) -> bool:
         await opened.upkeep.empty_log()

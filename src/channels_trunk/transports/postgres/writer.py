@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.base import Busy, NodeContext
 
 from .errors import STALE
 from .line import Line
@@ -38,7 +38,8 @@ class Writer:
         self._bells = names.bells(context.prefix)
         self._wrote = wrote
         self._session = 0  # of the connection that may append for this node
-        self._batch = 0
+        # Not from 0: batches from before the connection was made again are in the log, and must not answer for these.
+        self._batch = secrets.randbits(62)
         self._newest = 0  # the last row of this node that is known to be stored
         self._generation = -1
         self._members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
@@ -49,8 +50,13 @@ class Writer:
                 "$14::text[])"
             )
         )
-        self._lock = Statement(names.fill("SELECT pg_advisory_xact_lock({lock_class}, {lock_key})"))
-        self._fence = Statement(names.fill("UPDATE {p}nodes SET session = $2 WHERE node = $1 RETURNING 1"))
+        # One statement: a process that stood still in the middle of two would hold up everybody's appends.
+        self._fence = Statement(
+            names.fill(
+                "WITH l AS MATERIALIZED (SELECT pg_advisory_xact_lock({lock_class}, {lock_key})) "
+                "UPDATE {p}nodes SET session = $2 FROM l WHERE node = $1 RETURNING 1"
+            )
+        )
         rows = "SELECT id, refused FROM {p}log_%d WHERE id > $1 AND origin = $2 AND batch = $3"
         self._find_batch = Statement(names.fill(f"{rows % 0} UNION ALL {rows % 1}"))
         self._find_lowest = Statement(
@@ -151,12 +157,18 @@ class Writer:
         Whatever the one before had begun is stored by then, or never will be: both lock.
         """
         session = secrets.randbits(62)
-        async with wire.transaction() as run:
-            await run(self._lock)
-            known = await run(self._fence, self._context.node, session)
-        if not known:
+        if not await wire.run(self._fence, self._context.node, session):
             raise TransportUnavailable("this node was forgotten")
         self._session = session
+
+    async def _begin_again(self, wire: Wire) -> None:
+        """The node was forgotten: it stood still for long, or an operator emptied the table. Nothing was stored."""
+        try:
+            await self.begin(wire)
+        except TransportUnavailable as error:
+            # It has not registered again meanwhile: open() does that, and finds out what was missed.
+            self._context.sink.lost(error)
+            raise Busy from error
 
     async def _append(self, values: tuple[Value, ...]) -> tuple[int, list[int]]:
         """Append; over another session if this one is cut, and never twice. Return the generation, and the refused."""
@@ -171,8 +183,7 @@ class Writer:
             except ServerError as error:
                 if error.sqlstate != STALE:
                     raise
-                # This node was forgotten, and has registered again meanwhile.
-                await self.begin(wire)
+                await self._begin_again(wire)
                 continue
             except TransportUnavailable:
                 # By now the line has another session, and the fence is behind it; or this raises again.

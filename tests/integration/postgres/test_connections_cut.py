@@ -1,0 +1,223 @@
+"""Connections are cut, refused, or hang; what was accepted meanwhile comes afterwards, and every send ends in time."""
+
+import asyncio
+import time
+from typing import Any
+
+import psycopg
+import pytest
+
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.layers import PostgresChannelLayer
+from channels_trunk.testing import eventually
+from channels_trunk.transports.postgres import upkeep
+from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
+from tests.integration.postgres.conftest import (
+    GAP,
+    HELLO,
+    MakeLayer,
+    ProxyFactory,
+    ask,
+    is_away,
+    is_ok,
+    member,
+    sessions,
+    terminate,
+    works,
+)
+from tests.plugins.proxy import Proxy
+from tests.plugins.servers.postgres import OwnPostgresFactory
+from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
+
+
+def through(gate: Proxy, dsn: str) -> str:
+    """The same database by way of the proxy."""
+    return dsn_for(dsn, host=gate.host, port=gate.port)
+
+
+def gate_to(proxy: ProxyFactory, dsn: str) -> Proxy:
+    """A proxy in front of the server of this address."""
+    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    return proxy(str(parts["host"]), int(str(parts["port"])))
+
+
+async def numbers(layer: PostgresChannelLayer, channel: str, count: int) -> list[int]:
+    """The numbers of the next messages."""
+    async with asyncio.timeout(20):
+        return [(await layer.receive(channel))["number"] for _ in range(count)]
+
+
+async def test_what_was_sent_while_a_process_was_cut_off_comes_afterwards(
+    make_layer: MakeLayer, proxy: ProxyFactory, postgres_database: str
+) -> None:
+    gate = gate_to(proxy, postgres_database)
+    here, there = make_layer(postgres_database), make_layer(through(gate, postgres_database))
+    channel = await member(there)
+    working = asyncio.ensure_future(there.receive("jobs"))
+    await works(here, there)
+    gate.refuse()
+    gate.cut()
+    await is_away(there)
+    for number in range(0, 90, 2):
+        await here.send(channel, {"type": "direct", "number": number})
+        await here.group_send("members", {"type": "group", "number": number + 1, "body": "x" * 200 * number})
+    await here.send("jobs", HELLO)
+    gate.resume()
+    assert await numbers(there, channel, 90) == list(range(90))
+    assert await asyncio.wait_for(working, 20) == HELLO
+    assert there.stats().gaps_total == 0
+    assert there.stats().reconnects_total == 1
+    await works(here, there)
+
+
+async def test_a_network_that_hangs(make_layer: MakeLayer, proxy: ProxyFactory, postgres_database: str) -> None:
+    gate = gate_to(proxy, postgres_database)
+    here, there = make_layer(through(gate, postgres_database), send_timeout=1.5), make_layer(postgres_database)
+    channel = await member(there)
+    await here.send(channel, {"type": "before"})
+    waiting = asyncio.ensure_future(here.receive("jobs"))
+    await works(there, there)
+    gate.hang()
+    before = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(TransportUnavailable, match="send_timeout"):
+            await here.send(channel, {"type": "lost"})
+    assert time.monotonic() - before < 2 * 1.5 + 5
+    assert not waiting.done()
+    gate.cut()
+    gate.resume()
+    await is_ok(here)
+    await there.send("jobs", HELLO)
+    assert await asyncio.wait_for(waiting, 20) == HELLO
+    await works(here, there)
+    assert here.stats().gaps_total == 0
+
+
+async def test_a_server_that_hangs(make_layer: MakeLayer, own_postgres: OwnPostgresFactory) -> None:
+    server = own_postgres()
+    dsn = server.fresh_database()
+    here, there = make_layer(dsn, send_timeout=1.5), make_layer(dsn, gap_event=GAP["type"])
+    channel = await member(there)
+    waiting = asyncio.ensure_future(there.receive(channel))
+    await works(here, here)
+    server.pause()
+    before = time.monotonic()
+    with pytest.raises(TransportUnavailable, match="send_timeout"):
+        await here.send(channel, {"type": "lost or late"})
+    assert time.monotonic() - before < 1.5 + 5
+    await is_away(here)
+    assert not waiting.done()
+    server.resume()
+    await is_ok(here, there)
+    await here.send(channel, {"type": "after"})
+    async with asyncio.timeout(20):
+        got = [await waiting]
+        while got[-1] != {"type": "after"}:
+            got.append(await there.receive(channel))
+    assert [message["type"] for message in got] in (["lost or late", "after"], ["after"])
+    await works(here, there)
+
+
+async def test_a_connection_that_listens_and_hears_nothing_is_made_again(
+    make_layer: MakeLayer, proxy: ProxyFactory, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_DEAF_AFTER", 3.0)
+    gate = gate_to(proxy, postgres_database)
+    here = make_layer(postgres_database)
+    there = make_layer(postgres_database, listen_dsn=through(gate, postgres_database))
+    channel = await member(there)
+    gate.hang()
+    for number in range(50):
+        await here.send(channel, {"type": "direct", "number": number})
+    await is_away(there)
+    gate.resume()
+    assert await numbers(there, channel, 50) == list(range(50))
+    assert there.stats().gaps_total == 0
+
+
+async def test_no_connection_is_left_for_us(make_layer: MakeLayer, own_postgres: OwnPostgresFactory) -> None:
+    server = own_postgres(max_connections=8, superuser_reserved_connections=2)
+    dsn = server.fresh_database()
+    here = make_layer(dsn, send_timeout=1.5)
+    others = [psycopg.connect(dsn) for _ in range(5)]
+    try:
+        with pytest.raises(
+            TransportUnavailable, match=r"send_timeout=1.5 s: PostgreSQL at .*remaining connection slots"
+        ):
+            await here.send("jobs", HELLO)
+    finally:
+        for other in others:
+            other.close()
+    await is_ok(here)
+    await works(here, here)
+
+
+async def hold_append_lock(dsn: str) -> "psycopg.AsyncConnection[Any]":
+    """Let whoever appends wait, until the connection is closed."""
+    connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+    key = Names("public", "trunk_").lock_key
+    await connection.execute("SELECT pg_advisory_lock(%s::integer, %s::integer)", (LOCK_CLASS, key))
+    return connection
+
+
+async def test_a_batch_is_not_taken_for_one_from_before_the_connection_was_made_again(
+    make_layer: MakeLayer, proxy: ProxyFactory, postgres: PostgresServer, postgres_database: str
+) -> None:
+    """The sender asks the log whether a batch was stored when its session was cut; an older one must not answer."""
+    gate = gate_to(proxy, postgres_database)
+    here, there = make_layer(through(gate, postgres_database), send_timeout=20), make_layer(postgres_database)
+    channel = await there.new_channel()
+    for number in range(5):
+        await here.send(channel, {"type": "direct", "number": number})
+    gate.refuse()
+    gate.cut()
+    await is_away(here)
+    gate.resume()
+    await is_ok(here)
+    async with await hold_append_lock(postgres_database):
+        sending = asyncio.ensure_future(here.send(channel, {"type": "direct", "number": 5}))
+        waits = (
+            "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'channels-trunk write%%' AND wait_event = %s"
+        )
+        await eventually(lambda: ask(postgres_database, waits, "advisory"), within=10)
+        assert terminate(postgres, postgres_database, "write") == 2
+    await sending
+    assert await numbers(there, channel, 6) == list(range(6))
+
+
+async def test_a_database_that_is_dropped_and_made_again(make_layer: MakeLayer, postgres: PostgresServer) -> None:
+    dsn = postgres.fresh_database()
+    here, there = make_layer(dsn, send_timeout=1), make_layer(dsn, gap_event=GAP["type"])
+    channel = await member(there)
+    await works(here, there)
+    postgres.drop_database(dsn)
+    with pytest.raises(Exception, match=r"does not exist|send_timeout"):
+        await here.send(channel, HELLO)
+    name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+    owner = psycopg.conninfo.conninfo_to_dict(dsn)["user"]
+    postgres.execute(
+        psycopg.sql.SQL("CREATE DATABASE {} OWNER {}").format(
+            psycopg.sql.Identifier(str(name)), psycopg.sql.Identifier(str(owner))
+        )
+    )
+    try:
+        async with asyncio.timeout(20):
+            assert await there.receive(channel) == GAP
+        await is_ok(here, there)
+        await works(here, there)
+        await here.group_send("members", HELLO)
+        assert await there.receive(channel) == HELLO
+    finally:
+        await here.close()
+        await there.close()
+        postgres.drop_database(dsn)
+
+
+async def test_closed_layers_leave_no_session(make_layer: MakeLayer, postgres_database: str) -> None:
+    here, there = make_layer(postgres_database), make_layer(postgres_database)
+    await works(here, there)
+    assert len(sessions(postgres_database)) == 6
+    await here.close()
+    await eventually(lambda: len(sessions(postgres_database)) == 3)
+    await there.close()
+    await eventually(lambda: not sessions(postgres_database))

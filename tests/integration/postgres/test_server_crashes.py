@@ -1,0 +1,155 @@
+"""The server crashes, and its unlogged tables are empty; a standby takes its place, or an operator empties all."""
+
+import asyncio
+
+import pytest
+
+from channels_trunk.exceptions import SchemaMismatch, TransportUnavailable
+from channels_trunk.layers import PostgresChannelLayer
+from channels_trunk.testing import eventually
+from tests.integration.postgres.conftest import GAP, HELLO, MakeLayer, ask, is_away, is_ok, member, works
+from tests.integration.postgres.load import PROCESSES, check_at_most_once, check_streams, crew
+from tests.plugins.servers.postgres import OwnPostgresFactory
+from tests.plugins.servers.postgres_pair import PostgresPairFactory
+
+TRUNCATE = "TRUNCATE trunk_meta, trunk_state, trunk_log_0, trunk_log_1, trunk_queue, trunk_members, trunk_nodes"
+DROP = "DROP TABLE trunk_meta, trunk_state, trunk_log_0, trunk_log_1, trunk_queue, trunk_members, trunk_nodes CASCADE"
+
+
+async def next_of(layer: PostgresChannelLayer, channel: str) -> object:
+    """The next message."""
+    return await asyncio.wait_for(layer.receive(channel), 20)
+
+
+async def said_no(layer: PostgresChannelLayer) -> bool:
+    """Whether a send is refused for want of the schema."""
+    try:
+        await layer.send("jobs", HELLO)
+    except SchemaMismatch as error:
+        return "rooms" in str(error)
+    except TransportUnavailable:
+        pass
+    return False
+
+
+def all_take_part(dsn: str) -> bool:
+    """Whether every process has read what others send."""
+    [(processes, position)] = ask(dsn, "SELECT count(*), min(position) FROM trunk_nodes")
+    return bool(processes == PROCESSES and position > 20)
+
+
+@pytest.mark.timeout(150)
+async def test_a_server_that_crashes_under_load(own_postgres: OwnPostgresFactory) -> None:
+    server = own_postgres()
+    dsn = server.fresh_database()
+    async with crew(dsn) as processes:
+        for _ in range(2):
+            await eventually(lambda: all_take_part(dsn), within=20)
+            server.restart_immediate()
+        await eventually(lambda: all_take_part(dsn), within=20)
+        outcome = await processes.outcome()
+    check_streams(outcome, may_miss=True)
+    check_at_most_once(outcome)
+    assert all(got["gaps"] >= 1 for got in outcome.values())
+
+
+async def test_a_crash_is_a_gap_and_is_said(make_layer: MakeLayer, own_postgres: OwnPostgresFactory) -> None:
+    server = own_postgres()
+    dsn = server.fresh_database()
+    here, there = make_layer(dsn), make_layer(dsn, gap_event="gap.said")
+    channel = await member(there)
+    alone = await there.new_channel()
+    await here.send("jobs", HELLO)
+    server.restart_immediate()
+    assert await next_of(there, channel) == GAP
+    await is_ok(here, there)
+    assert here.stats().gaps_total == there.stats().gaps_total == 1
+    await here.group_send("members", HELLO)
+    assert await next_of(there, channel) == HELLO
+    await here.send(alone, HELLO)
+    assert await next_of(there, alone) == HELLO  # no gap in a channel without groups
+    await works(here, there)
+
+
+async def test_an_orderly_restart_is_no_gap(make_layer: MakeLayer, own_postgres: OwnPostgresFactory) -> None:
+    server = own_postgres()
+    dsn = server.fresh_database()
+    here, there = make_layer(dsn, send_timeout=30), make_layer(dsn, gap_event="gap.said")
+    channel = await member(there)
+    await here.send("jobs", HELLO)
+    server.stop()
+    await is_away(here, there)
+    sending = asyncio.ensure_future(here.send(channel, HELLO))
+    server.start()
+    await sending
+    assert await next_of(there, channel) == HELLO
+    assert await next_of(there, "jobs") == HELLO
+    assert there.stats().gaps_total == 0
+    await works(here, there)
+
+
+@pytest.mark.timeout(150)
+async def test_a_standby_takes_the_place_of_its_primary(
+    make_layer: MakeLayer, postgres_pair: PostgresPairFactory
+) -> None:
+    pair = postgres_pair()
+    dsn = pair.fresh_database()
+    here, there = make_layer(dsn, send_timeout=30), make_layer(dsn, gap_event="gap.said")
+    channel = await member(there)
+    await works(here, there)
+    pair.wait_for_standby()
+    pair.fail_over()
+    await here.send(channel, HELLO)
+    assert [await next_of(there, channel) for _ in range(2)] in ([GAP, HELLO], [HELLO, GAP])
+    await works(here, there)
+
+
+@pytest.mark.timeout(150)
+async def test_connections_that_lead_to_a_standby_wait_for_its_promotion(
+    make_layer: MakeLayer, postgres_pair: PostgresPairFactory
+) -> None:
+    pair = postgres_pair()
+    dsn = pair.fresh_database()
+    here = make_layer(dsn, send_timeout=1)
+    await works(here, here)
+    pair.wait_for_standby()
+    pair.address.retarget(pair.standby.host, pair.standby.port)
+    pair.address.cut()
+    with pytest.raises(Exception, match=r"recovery|read-only|unlogged"):
+        await here.send("jobs", HELLO)
+    assert here.health().state == "away"
+    pair.promote()
+    await is_ok(here)
+    await works(here, here)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [TRUNCATE, DROP, "TRUNCATE trunk_state", "DELETE FROM trunk_nodes", "TRUNCATE trunk_log_0, trunk_log_1"],
+    ids=["truncated", "dropped", "state", "nodes", "log"],
+)
+async def test_an_operator_empties_the_tables(make_layer: MakeLayer, postgres_database: str, statement: str) -> None:
+    here, there = make_layer(postgres_database), make_layer(postgres_database, gap_event="gap.said")
+    channel = await member(there)
+    for _ in range(20):
+        await here.group_send("members", HELLO)
+        assert await next_of(there, channel) == HELLO
+    await works(here, there)
+    ask(postgres_database, statement)
+    if statement != "DELETE FROM trunk_nodes":
+        assert await next_of(there, channel) == GAP
+        await eventually(lambda: here.stats().gaps_total == 1, within=10)
+        await is_ok(here, there)
+    await here.group_send("members", HELLO)
+    assert await next_of(there, channel) == HELLO
+    await works(here, there)
+
+
+async def test_a_schema_that_is_dropped_is_said(make_layer: MakeLayer, postgres_database: str) -> None:
+    ask(postgres_database, "CREATE SCHEMA rooms")
+    here = make_layer(postgres_database, schema="rooms", send_timeout=1)
+    await works(here, here)
+    ask(postgres_database, "DROP SCHEMA rooms CASCADE")
+    await eventually(lambda: said_no(here), within=20)
+    ask(postgres_database, "CREATE SCHEMA rooms")
+    await works(here, here)
