@@ -30,6 +30,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of each measurement (1.5; with --quick 0.3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--data-dir", metavar="DIR", help="where the databases lie during the run (/var/tmp)")
+    parser.add_argument(
+        "--postgres", nargs="+", metavar="NAME=VALUE", default=[], help="settings of the PostgreSQL, such as fsync=off"
+    )
     parser.add_argument("--check", action="store_true", help="exit status 1 if a target is missed")
     parser.add_argument("--list", action="store_true", help="show the names and stop")
     options = parser.parse_args(arguments)
@@ -43,6 +46,8 @@ def _refuse_unknown(parser: argparse.ArgumentParser, options: argparse.Namespace
     layers = {peer.name for peer in PEERS}
     if unknown := set(options.layers or ()) - layers:
         parser.error(f"unknown layer {', '.join(sorted(unknown))}; there are {', '.join(sorted(layers))}")
+    if wrong := [each for each in options.postgres if "=" not in each]:
+        parser.error(f"--postgres takes NAME=VALUE, not {wrong[0]}")
     for name in options.only or ():
         if not any(workload.name.startswith(name) for workload in WORKLOADS):
             parser.error(f"unknown workload {name}; there are {', '.join(each.name for each in WORKLOADS)}")
@@ -65,10 +70,11 @@ def choose_peers(names: Sequence[str] | None, services: Services) -> tuple[list[
 
 
 def _missing_service(peer: Peer, services: Services) -> str | None:
-    if "redis" not in peer.needs:
-        return None
     try:
-        services.redis.command("PING")
+        if "redis" in peer.needs:
+            services.redis.command("PING")
+        if "postgres" in peer.needs:
+            services.postgres.version()
     except ServiceError as error:
         return str(error)
     return None
@@ -94,9 +100,16 @@ def measure(options: argparse.Namespace, services: Services) -> Report:
     versions = describe_versions(dict.fromkeys(name for peer in peers for name in peer.distributions))
     if services.redis_started:
         versions["redis-server"] = services.redis.version()
+    if services.postgres_started:
+        versions["PostgreSQL"] = services.postgres.version()
     return Report(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        options={"rounds": options.rounds, "seconds": options.seconds, "quick": options.quick},
+        options={
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+            "quick": options.quick,
+            "postgres": options.postgres,
+        },
         machine=machine | {"load_after": load()},
         versions=versions,
         left_out=left_out,
@@ -113,7 +126,8 @@ def main() -> int:
         print("layers:", *(f"  {peer.name:22} {peer.label}" for peer in PEERS), sep="\n")
         return 0
     end_in_order()
-    with Services(data_directory=options.data_dir) as services:
+    postgres_options = dict(each.split("=", 1) for each in options.postgres)
+    with Services(data_directory=options.data_dir, postgres_options=postgres_options) as services:
         report = measure(options, services)
     print(report.as_markdown())
     if options.json:

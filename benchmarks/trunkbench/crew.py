@@ -125,6 +125,7 @@ def _serve(
     _redirect_stderr(log)
     link, row = Link(connection), peer_named(peer)
     try:
+        row.prepare()
         layer = make_layer(row.backend, config) if row.backend else None
         if inspect.iscoroutinefunction(role):
             asyncio.run(_run_role(role, layer, link=link, close=row.close, params=params))
@@ -144,7 +145,7 @@ async def _run_role(role: Role, layer: Layer | None, *, link: Link, close: str, 
 
 
 async def _close(layer: Layer | None, method: str) -> None:
-    if layer is not None:
+    if layer is not None and method:
         await getattr(layer, method)()
 
 

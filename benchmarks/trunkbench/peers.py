@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trunkbench.django_tables import set_up_django
+
 if TYPE_CHECKING:
     from trunkbench.services import Services
 
@@ -33,14 +35,22 @@ class Peer:
     blocking_api: bool = False
     needs: tuple[str, ...] = ()
     close: str = "close"
+    """The method that frees it, if it has one."""
+    django_apps: tuple[str, ...] = ()
+    """What must be in INSTALLED_APPS before it can be imported."""
 
     def missing(self) -> str | None:
         """What has to be installed for this peer, if anything."""
         try:
+            self.prepare()
             import_class(self.backend)
         except (ImportError, AttributeError) as error:
             return str(error)
         return None
+
+    def prepare(self) -> None:
+        """Have Django ready, where the peer needs it."""
+        set_up_django(self.django_apps, {})
 
 
 def _sqlite(services: Services, run_id: str) -> dict[str, Any]:
@@ -49,6 +59,18 @@ def _sqlite(services: Services, run_id: str) -> dict[str, Any]:
 
 def _memory(_services: Services, run_id: str) -> dict[str, Any]:
     return {"prefix": run_id, "capacity": CAPACITY}
+
+
+def _postgres(services: Services, run_id: str) -> dict[str, Any]:
+    place = services.postgres.fresh_database(run_id)
+    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    dsn = " ".join(f"{name}={place[key]}" for name, key in names.items())
+    return {"dsn": dsn, "prefix": run_id, "capacity": CAPACITY}
+
+
+def _channels_postgres(services: Services, run_id: str) -> dict[str, Any]:
+    place = services.postgres.fresh_database(run_id, apps=["channels_postgres"])
+    return {**place, "TIME_ZONE": None, "prefix": run_id}  # it fails without TIME_ZONE where USE_TZ is true
 
 
 def _redis_core(services: Services, run_id: str) -> dict[str, Any]:
@@ -80,6 +102,25 @@ PEERS: tuple[Peer, ...] = (
         distributions=("channels-trunk", "msgspec"),
         crosses_processes=False,
         blocking_api=True,
+    ),
+    Peer(
+        name="postgres",
+        label="channels_trunk PostgreSQL",
+        backend="channels_trunk.layers.PostgresChannelLayer",
+        config=_postgres,
+        distributions=("channels-trunk", "msgspec", "psycopg"),
+        blocking_api=True,
+        needs=("postgres",),
+    ),
+    Peer(
+        name="channels-postgres",
+        label="channels_postgres",
+        backend="channels_postgres.core.PostgresChannelLayer",
+        config=_channels_postgres,
+        distributions=("channels_postgres", "psycopg", "psycopg-pool", "msgpack"),
+        needs=("postgres",),
+        close="",  # there is no such method
+        django_apps=("channels_postgres",),
     ),
     Peer(
         name="redis-pubsub",

@@ -49,6 +49,8 @@ class Report:
     def _head(self) -> Iterator[str]:
         yield f"# Benchmark of {self.date}"
         yield ""
+        if self.options["postgres"]:
+            yield f"PostgreSQL with {', '.join(self.options['postgres'])}; else as it is made."
         yield f"{self.options['rounds']} rounds of {self.options['seconds']:g} s; median (lowest to highest)."
         yield 'A ledger other than "all" means that the layer did not deliver what it was given; read its figure so.'
         yield ""

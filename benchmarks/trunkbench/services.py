@@ -1,4 +1,4 @@
-"""What the layers run on: a directory for files, and a private Redis."""
+"""What the layers run on: a directory for files, a private Redis and a private PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import time
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from trunkbench.postgres import PostgresServer
 
 
 class ServiceError(Exception):
@@ -43,7 +46,7 @@ class RedisServer:
             raise ServiceError("redis-server is not installed; install it or choose other --layers")
         self.binary = binary
         for _ in range(3):  # Another program may take the free port first.
-            self.port = _free_port()
+            self.port = free_port()
             self._process = self._start(directory)
             if self._answers(within=10):
                 return
@@ -95,11 +98,12 @@ class RedisServer:
 class Services:
     """The directory and the servers of one run; servers start when first asked for."""
 
-    def __init__(self, *, data_directory: str | None) -> None:
+    def __init__(self, *, data_directory: str | None, postgres_options: dict[str, str] | None = None) -> None:
         # /tmp is often held in memory, where a SQLite commit costs less than on a disk.
         on_disk = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
-        base = data_directory or on_disk
-        self.directory = Path(tempfile.mkdtemp(prefix="trunkbench-", dir=base))
+        self._base = data_directory or on_disk
+        self._postgres_options = postgres_options or {}
+        self.directory = Path(tempfile.mkdtemp(prefix="trunkbench-", dir=self._base))
         self._runs = 0
 
     @cached_property
@@ -112,6 +116,19 @@ class Services:
         """True if some peer has asked for it."""
         return "redis" in self.__dict__
 
+    @cached_property
+    def postgres(self) -> PostgresServer:
+        """The private PostgreSQL."""
+        # psycopg is needed by those alone who measure on PostgreSQL.
+        from trunkbench.postgres import PostgresServer
+
+        return PostgresServer(self._base, self._postgres_options)
+
+    @property
+    def postgres_started(self) -> bool:
+        """True if some peer has asked for it."""
+        return "postgres" in self.__dict__
+
     def next_run(self) -> str:
         """A name that no earlier measurement used, and a clean Redis."""
         self._runs += 1
@@ -120,7 +137,9 @@ class Services:
         return f"b{self._runs}"
 
     def clear_run(self, run_id: str) -> None:
-        """Remove the files of one measurement."""
+        """Remove the files and the database of one measurement."""
+        if self.postgres_started:
+            self.postgres.drop_database(run_id)
         for path in self.directory.glob(f"{run_id}.*"):
             path.unlink(missing_ok=True)
 
@@ -132,10 +151,13 @@ class Services:
     ) -> None:
         if self.redis_started:
             self.redis.stop()
+        if self.postgres_started:
+            self.postgres.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody has at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

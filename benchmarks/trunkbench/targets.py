@@ -75,6 +75,15 @@ def _pubsub(workload: str, *, title: str, figure: str = "rate") -> Target:
     return Target(title=f"{title}: SQLite / pubsub", ours=places[0], theirs=places[1])
 
 
+def _postgres(
+    workload: str, title: str, *, figure: str = "rate", at_least: float | None = None, at_most: float | None = None
+) -> Target:
+    """PostgreSQL against channels_postgres, on the same server."""
+    ours, theirs = ((workload, layer, figure) for layer in ("postgres", "channels-postgres"))
+    title = f"{title}: PostgreSQL / channels_postgres"
+    return Target(title=title, ours=ours, theirs=theirs, at_least=at_least, at_most=at_most)
+
+
 TARGETS: tuple[Target, ...] = (
     Target(
         title="one way, 32 senders: SQLite / pubsub",
@@ -141,6 +150,20 @@ TARGETS: tuple[Target, ...] = (
     Target(title="1,000 blocked receivers, SQLite: % of a core", ours=("idle", "sqlite", "cpu"), at_most=0.1),
     Target(title="1,000 blocked receivers, SQLite: KiB each", ours=("idle", "sqlite", "traced"), at_most=1.465),
     Target(title="1,000 blocked receivers, SQLite: threads", ours=("idle", "sqlite", "threads"), at_most=2),
+    _postgres("one_way_32", "one way, 32 senders", at_least=8),
+    _postgres("round_trip", "round trip, median", figure="median", at_most=0.8),
+    _postgres("large_message", "a message of 1 MB, median", figure="median", at_most=0.5),
+    _postgres("fan_out", "1,000 members in another process", at_least=3),
+    _postgres("group_add_own_rooms", "group_add to own groups, sequential", figure="sequential", at_least=10),
+    _postgres("group_add_own_rooms", "group_add to own groups, 32 tasks", figure="tasks", at_least=10),
+    _postgres("group_add_one_room", "group_add to one group, sequential", figure="sequential", at_least=10),
+    _postgres("worker_channel_1", "worker channel, 1 consumer", at_least=5),
+    Target(
+        title="plain thread: layer.sync.group_send of PostgreSQL / async_to_sync of channels_postgres",
+        ours=("sync_api", "postgres", "rate"),
+        theirs=("async_to_sync", "channels-postgres", "rate"),
+        at_least=5,
+    ),
     _pubsub("one_way_1", title="one way, 1 sender"),
     _pubsub("group_add_one_room", title="group_add to one group, sequential", figure="sequential"),
     _pubsub("group_add_connect", title="new_channel and group_add to one group, sequential", figure="sequential"),

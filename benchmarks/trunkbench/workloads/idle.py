@@ -109,7 +109,12 @@ async def bare_tasks(_layer: None, link: Link) -> None:
 
 
 def _server_seconds(bench: Bench) -> float | None:
-    return process_seconds(bench.services.redis.pid) if "redis" in bench.peer.needs else None
+    if "redis" in bench.peer.needs:
+        return process_seconds(bench.services.redis.pid)
+    if "postgres" in bench.peer.needs:
+        # The layer's connections stay, and so do the processes behind them.
+        return sum(process_seconds(pid) or 0.0 for pid in bench.services.postgres.process_ids())
+    return None
 
 
 def _watch(bench: Bench, process: Member) -> tuple[dict[str, float], Any]:
