@@ -71,6 +71,8 @@ def make_capacity_of(
     """Return the function that tells a channel's capacity: that of the first pattern that matches, or `capacity`."""
     if not enforce:
         return lambda _channel: UNLIMITED
+    if not patterns:
+        return lambda _channel: capacity
 
     @lru_cache(maxsize=4096)
     def capacity_of(channel: str) -> int:

@@ -22,7 +22,7 @@ __all__ = ["Doorwatch"]
 # How long the watching loop may leave something unread before the hub's thread reads it. Seconds.
 _GRACE = 0.02
 # How often the hub's thread looks after a loop that watches: a loop may be alive and not run. Seconds.
-_LOOK_AFTER = 0.5
+_LOOK_AFTER = 1.0
 
 
 class Doorwatch:
@@ -46,7 +46,7 @@ class Doorwatch:
 
     def receiver_waits(self, loop: asyncio.AbstractEventLoop) -> None:
         """A receiver is about to wait in `loop`, the running one."""
-        if loop is self.watcher:
+        if loop is self.watcher or self._door is None:
             return
         with self._lock:
             self._receiving = {other for other in self._receiving if not other.is_closed()} | {loop}

@@ -10,7 +10,7 @@ from channels_trunk.clock import SYSTEM_CLOCK, Clock
 from channels_trunk.codec import Codec
 from channels_trunk.envelope import ControlOp, Envelope, Kind
 from channels_trunk.exceptions import DecodeError, WrongProcess
-from channels_trunk.names import MAX_NAME_LENGTH, channel_owner, check_channel, local_names
+from channels_trunk.names import MAX_NAME_LENGTH, channel_owner, check_channel, check_group, local_names
 from channels_trunk.router import FULL, Effects, Mailbox, Router, Verdict, Windows
 from channels_trunk.stats import LayerStats
 from channels_trunk.transports.base import NodeContext, Transport
@@ -83,7 +83,7 @@ class Hub(Lifecycle):
         self._local_names = local_names()
         self._heads: set[str] = set()  # what stands before the "!" in names that new_channel() made
         self._unpack = codec.unpack
-        self._left_behind: deque[tuple[Mailbox, Waiter, bool]] = deque()  # receivers that the collector found
+        self._left_behind: deque[tuple[Mailbox, Waiter]] = deque()  # receivers that the collector found
         context = NodeContext(node, options.prefix, codec, HubSink(self), clock, options.capacity_of)
         super().__init__(transport, context, watch_inline=inline)
 
@@ -208,67 +208,73 @@ class Hub(Lifecycle):
 
     # --- receiving
 
-    # In one piece, because each socket waits in here: a coroutine within would take 0.4 KB more of memory for each.
+    # In one piece, and with few variables, because each socket waits in here: a coroutine within would take 0.4 KB more
+    # of memory for each, a variable 8 bytes.
     async def receive(self, channel: str, _layer: object) -> dict[str, Any]:  # noqa: C901
         """Take the oldest message of a channel, waiting for one if need be; cancelled, it loses nothing.
 
         Holds the layer for as long as it waits: a layer that nobody holds any more stops its hub.
         """
-        normal = self._must_be_claimed(channel)
-        loop = asyncio.get_running_loop()
         box = self.router.boxes.get(channel)
-        if box is not None and box.streak >= _FAIR_SHARE:
+        if box is None or not box.own:
+            box = self._box_of(channel)
+        if box.streak >= _FAIR_SHARE:
             # Before anything was taken, and before a waiter was parked: cancelled in here, nothing is lost.
             box.streak = 0
             await asyncio.sleep(0)
-        woken = False
+        future: Any = None  # an asyncio.Future, once it has waited
         while True:
             with self.lock:
-                box = self.router.box(channel)
-                if woken:
-                    self.router.arrived(box)
-                body = self.router.take(box, self.clock.monotonic())
+                if future is not None:
+                    body = self.router.come(box, self.clock.monotonic())
+                else:
+                    # It may have been forgotten meanwhile, as nobody waited at it.
+                    box = self.router.boxes.setdefault(channel, box)
+                    body = self.router.take(box, self.clock.monotonic()) if box.messages else None
                 if body is None:
-                    future = loop.create_future()
-                    box.add_waiter(future)
+                    box.add_waiter(future := asyncio.Future())
             if body is not None:
                 if (message := self._taken(box, body)) is not None:
                     return message
-                woken = False
+                future = None
                 continue
             try:
-                if normal or self.is_idle or (doorwatch := self.doorwatch) is None or doorwatch.watcher is not loop:
-                    self._await_arrival(channel, loop, normal=normal)
+                doorwatch = self.doorwatch
+                if (
+                    not box.own
+                    or self.is_idle
+                    or (doorwatch is not None and doorwatch.watcher is not future.get_loop())
+                ):
+                    self._await_arrival(box, future.get_loop())
                 if not future.done():
                     box.streak = 0
                 await future
             except GeneratorExit:
                 # Thrown by the collector, as the loop was closed under the task: in whatever thread, and perhaps while
                 # that thread holds the hub's lock.
-                self._left_behind.append((box, future, normal))
+                self._left_behind.append((box, future))
                 self.on_io(self._bury)
                 raise
             except BaseException:
-                self._give_up(box, future, normal=normal)
+                self._give_up(box, future)
                 raise
-            woken = True
 
     def _bury(self) -> None:
         while self._left_behind:
-            box, future, normal = self._left_behind.popleft()
-            self._give_up(box, future, normal=normal)
+            self._give_up(*self._left_behind.popleft())
 
     def receive_blocking(self, channel: str, timeout: float | None) -> dict[str, Any]:
         """As receive(), for a thread without an event loop; raises TimeoutError after `timeout` seconds."""
-        normal = self._must_be_claimed(channel)
+        box = self._box_of(channel)
         end = None if timeout is None else self.clock.monotonic() + timeout
         woken = False
         while True:
             with self.lock:
-                box = self.router.box(channel)
                 if woken:
-                    self.router.arrived(box)
-                body = self.router.take(box, self.clock.monotonic())
+                    body = self.router.come(box, self.clock.monotonic())
+                else:
+                    box = self.router.boxes.setdefault(channel, box)
+                    body = self.router.take(box, self.clock.monotonic())
                 if body is None:
                     waiter = ThreadWaiter()
                     box.add_waiter(waiter)
@@ -278,11 +284,11 @@ class Hub(Lifecycle):
                 woken = False
                 continue
             try:
-                self._await_arrival(channel, None, normal=normal)
+                self._await_arrival(box, None)
                 if not waiter.wait(None if end is None else end - self.clock.monotonic()):
                     raise TimeoutError(f"no message on {channel!r} within {timeout} s")
             except BaseException:
-                self._give_up(box, waiter, normal=normal)
+                self._give_up(box, waiter)
                 raise
             woken = True
 
@@ -297,33 +303,37 @@ class Hub(Lifecycle):
             self.context.sink.skipped(DecodeError(f"a message cannot be unpacked ({type(error).__name__})"))
             return None
 
-    def _must_be_claimed(self, channel: str) -> bool:
-        if self._is_own(channel):
-            return False
-        owner = channel_owner(channel)
-        if owner is None:
-            return True
-        raise WrongProcess(
-            f"channel {channel!r} belongs to another process (node {owner}): only the layer object whose new_channel() "
-            f"made it can receive from it. After a fork, call new_channel() in the child."
-        )
+    def _box_of(self, channel: str) -> Mailbox:
+        """The mailbox to receive from, which remembers what its name was found to be."""
+        own = self._is_own(channel)
+        owner = None if own else channel_owner(channel)
+        if owner is not None:
+            raise WrongProcess(
+                f"channel {channel!r} belongs to another process (node {owner}): only the layer object whose "
+                f"new_channel() made it can receive from it. After a fork, call new_channel() in the child."
+            )
+        with self.lock:
+            box = self.router.box(channel)
+            box.own = own
+        return box
 
-    def _await_arrival(self, channel: str, loop: asyncio.AbstractEventLoop | None, *, normal: bool) -> None:
+    def _await_arrival(self, box: Mailbox, loop: asyncio.AbstractEventLoop | None) -> None:
         if self.is_idle:
             self.start()
-        if (doorwatch := self.doorwatch) is not None:
+        doorwatch = self.doorwatch
+        if doorwatch is not None and (loop is None or doorwatch.watcher is not loop):
             if loop is None:
                 doorwatch.thread_waits()
             else:
                 doorwatch.receiver_waits(loop)
-        if normal:
-            self.claims.want(channel)
+        if not box.own:
+            self.claims.want(box.channel)
 
-    def _give_up(self, box: Mailbox, waiter: Waiter, *, normal: bool) -> None:
+    def _give_up(self, box: Mailbox, waiter: Waiter) -> None:
         effects = Effects()
         with self.lock:
             self.router.abandon(box, waiter, effects)
-            if normal:
+            if not box.own:
                 self.claims.give_back(box)
         self.wake(effects.wakes)
 
@@ -331,13 +341,17 @@ class Hub(Lifecycle):
 
     def group_add(self, group: str, channel: str, new_waiter: Callable[[], W]) -> W | None:
         """Add a channel to a group; return what to wait for until it holds, or None if it does already."""
-        if self._is_own(channel):
+        router = self.router
+        if group.__class__ is not str or group not in router.groups:
+            check_group(group)  # a group that has members has a name that was looked at
+        box = router.boxes.get(channel)
+        if (box is not None and box.own) or self._is_own(channel):
             with self.lock:
-                self.router.join(group, channel, self.clock.monotonic())
-                heard = self.hears(group)
-            if not heard:
-                return self.run(self.desk.membership_ready(group), new_waiter())
-            return None if self.has_joined else self.join(new_waiter)
+                router.join(group, channel, self.clock.monotonic())
+                heard = not self.needs_interest or self.hears(group)
+            if heard and self.has_joined:
+                return None
+            return self.join(new_waiter) if heard else self.run(self.desk.membership_ready(group), new_waiter())
         owner = channel_owner(channel)
         if owner is None:
             return self.run(self.desk.bind(group, channel), new_waiter())

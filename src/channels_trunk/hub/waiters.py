@@ -100,7 +100,10 @@ def settle(waiters: Iterable[Waiter], error: Callable[[], BaseException] | None 
     elsewhere: dict[asyncio.AbstractEventLoop, list[Waiter]] | None = None
     for waiter in waiters:
         loop = waiter.get_loop()
-        if loop is here or loop is None:
+        if loop is here and error is None:
+            if not waiter.done():
+                waiter.set_result(None)
+        elif loop is here or loop is None:
             _settle_one(waiter, error)
         else:
             if elsewhere is None:

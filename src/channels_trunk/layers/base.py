@@ -149,7 +149,7 @@ class TrunkChannelLayer(BaseChannelLayer):
         channel anywhere, and each of its messages goes to one receiver. Cancelling it loses no message. It does not
         raise because the engine is away: it waits.
         """
-        return self._hub.receive(channel, self)
+        return (self._made or self._make_hub()).receive(channel, self)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel that only this process receives from.
@@ -167,8 +167,7 @@ class TrunkChannelLayer(BaseChannelLayer):
 
         A channel of another process is added by that process; one whose process is gone is not added, without an error.
         """
-        check_group(group)
-        waiter = self._hub.group_add(group, channel, new_future)
+        waiter = (self._made or self._make_hub()).group_add(group, channel, new_future)
         if waiter is not None:
             await waiter
 

@@ -16,7 +16,7 @@ class GroupIndex:
     def __len__(self) -> int:
         return len(self._members)
 
-    def __contains__(self, group: str) -> bool:
+    def __contains__(self, group: object) -> bool:
         return group in self._members
 
     def names(self) -> Iterable[str]:

@@ -43,7 +43,7 @@ class Router:
         self.groups = GroupIndex()
         self.pressed: set[Mailbox] = set()  # mailboxes that fill while a woken receiver waits for its turn
         self._capacity_of = capacity_of
-        self._group_expiry = group_expiry
+        self._group_expiry = group_expiry or float("inf")
 
     def box(self, channel: str) -> Mailbox:
         """The mailbox of `channel`, made if need be."""
@@ -70,14 +70,24 @@ class Router:
             return
         stale: list[Mailbox] | None = None
         wakes = effects.wakes
+        at_once = 0
         for box, ends in members.items():
             messages = box.messages
-            if ends <= now or (messages and messages[0][0] <= now):
+            if not messages and ends > now and box.waiters is None and box.capacity > 2:
+                # What admit() does, for members that hold nothing, as nearly all do: half of its time.
+                box.messages = [entry]
+                at_once += 1
+                if box.waiter is not None:
+                    box.signalled += 1
+                    wakes.append(box.waiter)
+                    box.waiter = None
+            elif ends <= now or (messages and messages[0][0] <= now):
                 stale = [*(stale or ()), box]
             elif messages and len(messages) >= box.capacity:
                 self._overflow(box, effects)
             elif (waiter := self.admit(box, entry)) is not None:
                 wakes.append(waiter)
+        self.counters.delivered += at_once
         for box in stale or ():
             # An unread message that has expired means that nobody reads this channel any more.
             if not self._drop_expired(box, now):
@@ -125,13 +135,10 @@ class Router:
 
     def admit(self, box: Mailbox, entry: Entry) -> Waiter | None:
         """Append a message, whatever the capacity; return the receiver to wake, the one that has waited longest."""
-        messages = box.messages
-        if messages is None:
-            messages = box.messages = deque()
-        messages.append(entry)
+        box.append(entry)
         self.counters.delivered += 1
         waiter = None if box.waiter is None else box.next_waiter()
-        if box.signalled and not box.late and len(messages) * 2 >= box.capacity:
+        if box.signalled and not box.late and len(box.messages or ()) * 2 >= box.capacity:
             self.pressed.add(box)
         return waiter
 
@@ -151,18 +158,24 @@ class Router:
             messages = box.messages
             if not messages:
                 return None
-        _, body = messages.popleft()
+        body = box.pop()
         box.streak += 1
         if self.pressed and not box.pressed:
             self.pressed.discard(box)
         return body
 
-    def arrived(self, box: Mailbox) -> None:
-        """A woken receiver has come; call it before take()."""
+    def come(self, box: Mailbox, now: float) -> bytes | None:
+        """A woken receiver has come: do what take() does for it."""
         box.signalled -= 1
         box.late = False
+        messages = box.messages
+        if messages and not self.pressed and messages[0][0] > now and messages.__class__ is list:
+            # The same as below, for nearly all.
+            box.streak += 1
+            return messages.pop(0)[1]
         if self.pressed and not box.pressed:
             self.pressed.discard(box)
+        return self.take(box, now)
 
     def stop_stepping_aside(self) -> None:
         """The woken receivers of pressed mailboxes do not come: go on without them."""
@@ -199,8 +212,9 @@ class Router:
 
     def join(self, group: str, channel: str, now: float) -> None:
         """Add a channel of this node to a group, or renew it."""
-        ends = now + self._group_expiry if self._group_expiry else float("inf")
-        self.groups.add(group, self.box(channel), ends)
+        box = self.box(channel)
+        box.own = True
+        self.groups.add(group, box, now + self._group_expiry)
 
     def leave(self, group: str, channel: str) -> None:
         """Take a channel of this node out of a group."""
