@@ -21,10 +21,14 @@ COMMANDS = (
     Known(r"make (demo|test|bench)", "run by other tests and by .ci/run; that the target exists is checked here"),
     Known(r"pip install \.", "needs the network; `make test` installs the package in the same way"),
     Known(r"pip install uvicorn websockets", "needs the network; they are among the dependencies of the tests"),
-    Known(r"pip install '\.\[cryptography\]'", "needs the network; that the extra exists is checked here"),
+    Known(r"pip install '\.\[(cryptography|postgres)\]'", "needs the network; that the extra exists is checked here"),
     Known(
         r"(\S+/)?(uvicorn|daphne|gunicorn) .*",
         "a server: tests/acceptance/test_deployments_servers.py runs all three; the options are checked here",
+    ),
+    Known(
+        r"python manage\.py trunk_schema( --layer \w+)?( --drop)?",
+        "tests/integration/management runs what it prints, and docs/howto/postgres.md's scenario the command",
     ),
     Known(r"(\S+/)?(python )?manage\.py runworker [a-z-]+", "tests/acceptance/test_deployments.py runs a worker"),
 )

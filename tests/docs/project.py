@@ -25,14 +25,17 @@ USE_TZ = True
 class Project:
     """Runs Python in the folder, where `settings.py` may be what a page says."""
 
-    def __init__(self, folder: Path, *, settings_module: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, settings_module: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self._settings_module = settings_module
+        self._environment = environment or {}
 
     @classmethod
-    def tiny(cls, folder: Path, *, settings: str = "") -> Self:
+    def tiny(cls, folder: Path, *, settings: str = "", environment: Mapping[str, str] | None = None) -> Self:
         """A project that is nothing but settings: the usual ones, and what a page adds."""
-        project = cls(folder, settings_module="settings")
+        project = cls(folder, settings_module="settings", environment=environment)
         project.write("settings.py", BASE_SETTINGS + settings)
         return project
 
@@ -53,6 +56,7 @@ class Project:
         own = {
             "PYTHONPATH": os.pathsep.join([str(self.folder), str(ROOT), str(ROOT / "src")]),
             "PYTHONDONTWRITEBYTECODE": "1",
+            **self._environment,
         }
         others = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
         if self._settings_module is not None:

@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
 import re
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,12 +17,18 @@ from channels_trunk.testing import eventually_blocking
 from tests.acceptance.processes import Program, is_alive
 from tests.docs.markdown import blocks
 from tests.docs.plans import PLANS
+from tests.docs.postgres import PageDatabase
 from tests.docs.project import Project
 from tests.docs.story import Story
 from tests.docs.treatments import File
 from tests.plugins.servers import free_port
 
 SOON = 20.0
+MANAGE = """
+import sys
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
 TUTORIAL = "docs/tutorial/chat.md"
 
 
@@ -153,10 +162,28 @@ def conformance(story: Story) -> None:
     assert re.search(r"[1-9]\d* passed, \d+ deselected, [1-9]\d* xfailed in", output), output
 
 
+def postgres(story: Story) -> None:
+    """Have the tables made by their owner, use them by another role, and dump the database without them."""
+    database = PageDatabase.of(story.fixture, pooled=False)
+    project = Project.tiny(
+        story.folder, settings=database.translated(story.files.pop("settings.py")), environment=database.environment
+    )
+    project.write("manage.py", MANAGE)
+    shell = {**project.environment(), "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])}
+    while story.commands:
+        line = database.command(story.commands.pop(0))
+        done = subprocess.run(line, shell=True, cwd=project.folder, env=shell, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert "trunk_log_0" in (project.folder / "trunk.sql").read_text()
+    assert project.try_settings() == {"messages": [], "works": {"default": True}}
+    assert "TABLE public.trunk_" not in (project.folder / "mysite.sql").read_text()
+
+
 SCENARIOS: dict[str, Callable[[Story], None]] = {
     TUTORIAL: tutorial,
     "docs/howto/workers.md": workers,
     "docs/howto/test.md": testing,
+    "docs/howto/postgres.md": postgres,
     "docs/howto/deploy.md": deployment,
     "docs/howto/run-the-conformance-suite.md": conformance,
 }

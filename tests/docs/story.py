@@ -2,8 +2,10 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.acceptance.processes import Program
 from tests.docs.project import Project
@@ -16,6 +18,8 @@ class Story:
     folder: Path
     files: dict[str, str]
     commands: list[str]
+    fixture: Callable[[str], Any]
+    """A fixture of pytest's, by its name."""
 
     def write(self, project: Project, *paths: str) -> None:
         """Write files of the page: those named, or all that are left."""

@@ -1,7 +1,7 @@
 """Every code block of every page is covered by its page's plan, and does what the page says."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from tests.docs import commands
 from tests.docs.markdown import CHECKED_LANGUAGES, ROOT, Block, blocks, pages
 from tests.docs.plans import PLANS
+from tests.docs.postgres import PageDatabase
 from tests.docs.project import Project
 from tests.docs.scenarios import SCENARIOS
 from tests.docs.story import Story
@@ -83,11 +84,15 @@ def test_python_runs(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("block", "treatment"), of_kind(Settings))
-def test_settings_work(block: Block, treatment: Settings, tmp_path: Path) -> None:
+def test_settings_work(block: Block, treatment: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     elsewhere, here = treatment.replace
     assert elsewhere in block.code
     code = block.code.replace(elsewhere, here) if elsewhere else block.code
-    found = Project.tiny(tmp_path, settings=code).try_settings()
+    environment: Mapping[str, str] = {}
+    if treatment.postgres:
+        database = PageDatabase.of(request.getfixturevalue, pooled=treatment.pooled)
+        code, environment = database.translated(code), database.environment
+    found = Project.tiny(tmp_path, settings=code, environment=environment).try_settings()
     assert found["messages"] == list(treatment.messages)
     assert set(found["works"].values()) == {True}
 
@@ -114,14 +119,14 @@ def test_every_page_with_files_has_a_scenario() -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", SCENARIOS)
-def test_scenarios(page: str, tmp_path: Path) -> None:
+def test_scenarios(page: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     files, typed = {}, []
     for block, treatment in pairs(page):
         if isinstance(treatment, File):
             files[treatment.path] = block.code
         elif isinstance(treatment, Shell) and treatment.in_scenario:
             typed += commands.lines(block.code)
-    story = Story(folder=tmp_path, files=files, commands=typed)
+    story = Story(folder=tmp_path, files=files, commands=typed, fixture=request.getfixturevalue)
     SCENARIOS[page](story)
     assert not story.files, "the scenario has not used every file"
     assert not story.commands, "the scenario has not run every command"

@@ -8,6 +8,9 @@ from channels_trunk.hub import publisher, quiet_log, supervisor
 from channels_trunk.names import MAX_NAME_LENGTH
 from channels_trunk.options import CORE_OPTIONS
 from channels_trunk.router import router, windows
+from channels_trunk.transports.postgres import connecting, names, settings, writer
+from channels_trunk.transports.postgres import transport as postgres
+from channels_trunk.transports.postgres import upkeep as postgres_upkeep
 from channels_trunk.transports.sqlite import connection, traffic, transport, upkeep
 from tests.docs.markdown import read
 
@@ -28,6 +31,8 @@ def default(name: str) -> object:
 
 
 LOG = "docs/explanation/sqlite-log.md"
+POSTGRES = "docs/explanation/postgres-log.md"
+TABLES = "docs/reference/postgres-tables.md"
 CAPACITY = "docs/explanation/capacity.md"
 FIGURES = [
     Figure("README.md", "2 MiB at most when packed", default("max_message_size") == 2 * MIB),
@@ -58,6 +63,36 @@ FIGURES = [
         (publisher._QUICK_RETRY, publisher._QUICK_TRIES, publisher._SLOW_RETRY) == (0.0003, 10, 0.005),
     ),
     Figure("docs/reference/sqlite-files.md", "`journal_size_limit` of 8 MiB", connection._WAL_KEPT == 8 * MIB),
+    Figure("docs/howto/postgres.md", "PostgreSQL 12 or newer", connecting.MINIMUM_SERVER == 12_00_00),
+    Figure(
+        "docs/howto/postgres.md",
+        "within 25 seconds",
+        [int(settings._DEFAULTS[f"keepalives_{name}"]) for name in ("idle", "interval", "count")] == [10, 5, 3],
+    ),
+    Figure("docs/howto/postgres.md", "within five (`connect_timeout`)", settings._DEFAULTS["connect_timeout"] == "5"),
+    Figure(POSTGRES, "up to\n5,800 bytes", writer._LARGEST_FRAME == 5_800),
+    Figure(POSTGRES, "every two seconds a node sends", postgres_upkeep.HEARTBEAT == 2),
+    Figure(POSTGRES, "comes back for 15 seconds", postgres_upkeep._DEAF_AFTER == 15),
+    Figure(POSTGRES, "hashed into 64 shards", names.SHARDS == 64),
+    Figure(POSTGRES, "4 MiB or was not emptied", postgres_upkeep._ENOUGH == 4 * MIB),
+    Figure(POSTGRES, "after each mebibyte", postgres._BUSTLE == MIB),
+    Figure(POSTGRES, "both together have 40 MiB", postgres_upkeep._LIMIT == 40 * MIB),
+    Figure(POSTGRES, "stopped for 30 seconds", postgres_upkeep._SILENT_AFTER == 30),
+    Figure(POSTGRES, "each 2,000 of them", postgres_upkeep._VACUUM_AFTER == 2_000),
+    Figure(POSTGRES, "three seconds after a heartbeat", postgres_upkeep._ALIVE_FOR == 3),
+    Figure(TABLES, "above 5,800 bytes", writer._LARGEST_FRAME == 5_800),
+    Figure(TABLES, "every 2 s", postgres_upkeep.HEARTBEAT == 2),
+    Figure(TABLES, "for 3 s", postgres_upkeep._ALIVE_FOR == 3),
+    Figure(TABLES, "after 30 s", postgres_upkeep._SILENT_AFTER == 30),
+    Figure(TABLES, "after 15 s", postgres_upkeep._DEAF_AFTER == 15),
+    Figure(TABLES, "at 4 MiB or after 60 s", postgres_upkeep._ENOUGH == 4 * MIB),
+    Figure(TABLES, "| 40 MiB |", postgres_upkeep._LIMIT == 40 * MIB),
+    Figure(TABLES, "every 5 s", postgres._TIDY_EVERY == 5),
+    Figure(
+        TABLES,
+        "`lock_timeout` 2 s, `idle_in_transaction_session_timeout` 15 s",
+        "lock_timeout = '2s'" in connecting._SET_UP and "session_timeout = '15s'" in connecting._SET_UP,
+    ),
     Figure("docs/reference/options.md", "looks every second", transport._SAFETY_POLL == 1),
 ]
 

@@ -1,10 +1,12 @@
 """The tables of the documentation say what the code says."""
 
 import ast
+import importlib.util
 import inspect
 import re
 import sqlite3
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -14,11 +16,13 @@ from channels_trunk.codec.codec import FRAME_VERSION
 from channels_trunk.codec.serializers import _EXT_TYPES
 from channels_trunk.envelope import ControlOp, Kind
 from channels_trunk.health import Health, State
-from channels_trunk.layers import MemoryChannelLayer, SQLiteChannelLayer
+from channels_trunk.layers import MemoryChannelLayer, PostgresChannelLayer, RabbitMQChannelLayer, SQLiteChannelLayer
 from channels_trunk.layers.sync import SyncChannelLayer
+from channels_trunk.management.commands.trunk_schema import Command
 from channels_trunk.options import CORE_OPTIONS, Option
 from channels_trunk.stats import LayerStats
 from channels_trunk.transports.base import EmbeddedTransport, Transport
+from channels_trunk.transports.postgres import names as names_of_postgres
 from channels_trunk.transports.sqlite.connection import SCHEMA_VERSION
 from tests.docs.markdown import blocks, first_code, read, table
 
@@ -52,8 +56,29 @@ def test_options_of_sqlite() -> None:
     assert inert == [option.name for option in own if option.inert]
 
 
+def test_options_of_postgres() -> None:
+    own = PostgresChannelLayer.options[len(CORE_OPTIONS) :]
+    rows = table(OPTIONS, "PostgresChannelLayer")
+    assert [(first_code(row[0]), first_code(row[2])) for row in rows] == shown(own)
+    inert = [first_code(row[0]) for row in rows if "does nothing" in row[4]]
+    assert inert == [option.name for option in own if option.inert]
+
+
+def test_options_of_rabbitmq() -> None:
+    own = RabbitMQChannelLayer.options[len(CORE_OPTIONS) :]
+    rows = table(OPTIONS, "RabbitMQChannelLayer")
+    # Its default is kept as an address, and shown as the URL that gives it.
+    expected = [
+        (name, '"amqp://guest:guest@127.0.0.1/"' if name == "host" else default) for name, default in shown(own)
+    ]
+    assert [(first_code(row[0]), first_code(row[2])) for row in rows] == expected
+    assert own[0].check("amqp://guest:guest@127.0.0.1/") == own[0].default
+    inert = [first_code(row[0]) for row in rows if "does nothing" in row[4]]
+    assert inert == [option.name for option in own if option.inert]
+
+
 def test_options_in_the_readme_are_some_of_them() -> None:
-    defaults = dict(shown(SQLiteChannelLayer.options))
+    defaults = dict(shown((*SQLiteChannelLayer.options, *PostgresChannelLayer.options)))
     rows = [(first_code(row[0]), first_code(row[1])) for row in table("README.md", "Options")]
     assert rows
     for name, default in rows:
@@ -67,6 +92,26 @@ def test_options_of_others_that_are_said_to_be_the_same_are_there() -> None:
         for option, here, *_ in table("docs/howto/move-to-sqlite.md", heading):
             for name in re.findall(r"`(\w+)`", option):
                 assert (name in known) != here.startswith("leave it out"), name
+
+
+def test_options_of_channels_postgres_are_there() -> None:
+    known = {option.name: option for option in PostgresChannelLayer.options}
+    rows = table("docs/howto/move-from-channels-postgres.md", "Options")
+    listed = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert set(listed) <= set(known)
+    inert = {name for name, here in listed.items() if "does nothing" in here}
+    assert inert == {name for name in known if known[name].inert}
+    assert options_of_channels_postgres() <= set(listed)
+
+
+def options_of_channels_postgres() -> set[str]:
+    """What their class names. It cannot be imported here: its module needs Django's apps."""
+    spec = importlib.util.find_spec("channels_postgres")
+    assert spec
+    assert spec.submodule_search_locations
+    module = ast.parse((Path(spec.submodule_search_locations[0]) / "core.py").read_text())
+    [init] = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    return {argument.arg for argument in init.args.args} - {"self"}
 
 
 def test_numbers() -> None:
@@ -165,6 +210,34 @@ def columns(script: str) -> dict[str, list[Any]]:
         return {name: connection.execute(f"PRAGMA table_info({name})").fetchall() for (name,) in tables}
     finally:
         connection.close()
+
+
+def test_postgres_schema() -> None:
+    page = "docs/reference/postgres-tables.md"
+    script = resources.files("channels_trunk.transports.postgres").joinpath("schema.sql").read_text()
+    made = {
+        name: re.findall(r"^ {4}([a-z_]+) ", body, re.MULTILINE) or re.findall(r"(\w+) (?:text|bigint)", body)
+        for name, body in re.findall(r"TABLE IF NOT EXISTS \{p\}(\w+) \((.*?)\)(?: WITH[^;]*)?;", script, re.DOTALL)
+    }
+    documented = {first_code(row[0]): re.findall(r"`(\w+)`", row[1]) for row in table(page, "Tables")}
+    assert documented.pop("log_1") == []
+    assert made.pop("log_1") == made["log_0"]
+    assert documented == made
+    assert f"Version {names_of_postgres.SCHEMA_VERSION} of the schema" in read(page)
+    for name in re.findall(r"(?:SEQUENCE IF NOT EXISTS|FUNCTION) \{p\}(\w+)", script):
+        assert f"`{name}`" in read(page)
+    for number in (names_of_postgres.LOCK_CLASS, names_of_postgres.ALIVE_CLASS):
+        assert f"class {number}" in read(page)
+
+
+def test_commands() -> None:
+    page = "docs/reference/commands.md"
+    folder = Path(checks.__file__).parent / "management" / "commands"
+    modules = {path.stem for path in folder.glob("[a-z]*.py")}
+    assert modules == {line.removeprefix("## ") for line in read(page).splitlines() if line.startswith("## ")}
+    parser = Command().create_parser("manage.py", "trunk_schema")
+    own = {option for action in parser._actions for option in action.option_strings if action.dest in ("layer", "drop")}
+    assert set(names(page, "trunk_schema")) == own
 
 
 def test_methods_of_a_transport() -> None:

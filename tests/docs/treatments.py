@@ -23,6 +23,10 @@ class Settings:
     """The ids that the system checks must print, and no others."""
     replace: tuple[str, str] = ("", "")
     """A place that the test must not write to, and what it writes to instead."""
+    postgres: bool = False
+    """The block names a PostgreSQL: a private one takes its place."""
+    pooled: bool = False
+    """It names a PgBouncer in front of it as well."""
 
 
 @dataclass(frozen=True, kw_only=True)

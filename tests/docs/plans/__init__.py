@@ -1,6 +1,6 @@
 """What is done with each code block of each page."""
 
-from tests.docs.plans import guide, reference
+from tests.docs.plans import guide, postgres, reference
 from tests.docs.treatments import Plan
 
 PLANS: dict[str, Plan] = {
@@ -10,6 +10,8 @@ PLANS: dict[str, Plan] = {
     "docs/tutorial/chat.md": guide.TUTORIAL,
     "docs/howto/choose-a-layer.md": guide.CHOOSE,
     "docs/howto/move-to-sqlite.md": guide.MOVE,
+    "docs/howto/postgres.md": postgres.SET_UP,
+    "docs/howto/move-from-channels-postgres.md": postgres.MOVE,
     "docs/howto/sync-code.md": guide.SYNC,
     "docs/howto/on-commit.md": guide.ON_COMMIT,
     "docs/howto/workers.md": guide.WORKERS,
@@ -26,9 +28,14 @@ PLANS: dict[str, Plan] = {
     "docs/reference/errors.md": Plan(languages={"text": 1}),
     "docs/reference/frame-format.md": reference.FRAMES,
     "docs/reference/sqlite-files.md": reference.FILES,
+    "docs/reference/rabbitmq-topology.md": Plan(),
+    "docs/reference/commands.md": postgres.COMMANDS,
+    "docs/reference/postgres-tables.md": Plan(),
     "docs/explanation/architecture.md": reference.ARCHITECTURE,
     "docs/explanation/guarantees.md": Plan(),
     "docs/explanation/capacity.md": Plan(),
     "docs/explanation/sqlite-log.md": Plan(),
+    "docs/explanation/rabbitmq.md": Plan(),
+    "docs/explanation/postgres-log.md": Plan(),
     "docs/explanation/performance.md": Plan(),
 }

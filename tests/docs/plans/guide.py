@@ -8,6 +8,7 @@ README = Plan(
         Shell(begins="pip install ."),
         Settings(begins="INSTALLED_APPS = "),
         Settings(begins="CHANNEL_LAYERS = {"),
+        Settings(begins="import os", postgres=True),
         Settings(begins="CHANNEL_LAYERS = {"),
         Run(
             begins="from channels.layers import get_channel_layer",
