@@ -199,6 +199,6 @@ def _parsed(payload: str) -> Heard | None:
         if parts[0] == _MARK:
             return Heard(int(parts[1]), _MARK, b"")
         row, origin, packed = parts
-        return Heard(int(row), origin, binascii.a2b_base64(packed) if packed else None)
+        return Heard(int(row), origin, binascii.a2b_base64(packed, strict_mode=True) if packed else None)
     except (ValueError, IndexError):
         return None
