@@ -62,10 +62,8 @@ def _memory(_services: Services, run_id: str) -> dict[str, Any]:
 
 
 def _postgres(services: Services, run_id: str) -> dict[str, Any]:
-    place = services.postgres.fresh_database(run_id)
-    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
-    dsn = " ".join(f"{name}={place[key]}" for name, key in names.items())
-    return {"dsn": dsn, "prefix": run_id, "capacity": CAPACITY}
+    services.postgres.fresh_database(run_id)
+    return {"dsn": services.postgres.dsn(run_id), "prefix": run_id, "capacity": CAPACITY}
 
 
 def _channels_postgres(services: Services, run_id: str) -> dict[str, Any]:

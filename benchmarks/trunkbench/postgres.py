@@ -113,18 +113,15 @@ class PostgresServer:
             "PORT": str(self.port),
         }
 
+    def dsn(self, database: str) -> str:
+        """Where a database is, in libpq's words."""
+        names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+        place = self.place(database)
+        return psycopg.conninfo.make_conninfo("", **{name: place[key] for name, key in names.items()})
+
     def execute(self, statement: sql.SQL | sql.Composed) -> list[tuple[Any, ...]]:
         """Run one statement in the server's own database."""
-        parts = self.place(SUPERUSER)
-        with psycopg.connect(
-            dbname=parts["NAME"],
-            user=parts["USER"],
-            password=parts["PASSWORD"],
-            host=parts["HOST"],
-            port=parts["PORT"],
-            autocommit=True,
-            connect_timeout=10,
-        ) as connection:
+        with psycopg.connect(self.dsn(SUPERUSER), autocommit=True, connect_timeout=10) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 

@@ -12,6 +12,7 @@ from trunkbench.workloads import (
     one_process,
     one_way,
     round_trip,
+    statements,
     sync_callers,
     worker_channel,
 )
@@ -26,5 +27,6 @@ WORKLOADS: tuple[Workload, ...] = (
     *one_process.WORKLOADS,
     *sync_callers.WORKLOADS,
     *worker_channel.WORKLOADS,
+    *statements.WORKLOADS,
     *idle.WORKLOADS,
 )

@@ -1,7 +1,7 @@
 """One connection to PostgreSQL, driven by the hub's loop through libpq.
 
 psycopg makes the connection, with all that libpq can do about it. What follows is done on its `pgconn`, because a
-statement through a cursor of psycopg's costs the loop several times as much (see docs/explanation).
+statement through a cursor of psycopg's costs the process twice as much (see docs/explanation/postgres-log.md).
 """
 
 import asyncio
