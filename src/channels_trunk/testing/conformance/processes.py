@@ -1,6 +1,7 @@
 """Rules about processes: workers, forks, and peers that are killed or stand still."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 from channels_trunk.testing.commands import END, Commands
@@ -15,6 +16,8 @@ PLENTY = 100_000
 JOBS = 1000
 WORKERS = 4
 HELLO = {"type": "hello"}
+
+_talks = itertools.count(1)
 
 
 class WorkerRules:
@@ -168,6 +171,8 @@ class ForkRules:
 
     async def _talk(self, one: Commands | Peer, two: Commands | Peer, group: str) -> None:
         for sender, reader in ((one, two), (two, one)):
+            # A group of its own each time: what was sent to one before may reach a process that joins a moment later.
+            group = f"{group}-{next(_talks)}"
             (channel,) = await reader.join(group)
             await sender.send(channel, {"type": "direct"})
             await sender.group_send(group, {"type": "group"})
