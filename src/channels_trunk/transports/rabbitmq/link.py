@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.transports.base import NodeContext
@@ -33,6 +34,8 @@ class Link:
     desk: Channel
     bound: set[str] = field(default_factory=set)
     """Groups that were bound over this connection."""
+    binding: "dict[str, asyncio.Future[Any]]" = field(default_factory=dict)
+    """Groups whose binding the broker was asked for."""
     _scratch: set[int] = field(default_factory=set)
 
     @property

@@ -1,5 +1,6 @@
 """The RabbitMQ transport: one node's part at the broker."""
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -221,15 +222,23 @@ class RabbitMQTransport(Transport):
         place, exchange = self._place, self._settings.topology.groups_exchange
         queue = place.queue.name
         with self._translating(link):
-            wanted, gone = groups - link.bound, place.bound - groups
-            place.bound |= wanted
-            # Without waiting for one before the next: the broker answers in order.
-            answers = [link.desk.bind(queue, exchange, group) for group in wanted]
-            answers += [link.desk.unbind(queue, exchange, group) for group in gone]
+            # Without waiting for one before the next: the broker answers in order. A caller whose time is over leaves
+            # behind what was asked for, and the next one waits for the rest of it.
+            for group in groups - link.bound - link.binding.keys():
+                link.binding[group] = link.desk.bind(queue, exchange, group)
+            place.bound |= groups
+            gone = place.bound - groups
+            answers = [link.desk.unbind(queue, exchange, group) for group in gone]
+            if waiting := [*link.binding.values(), *answers]:
+                await asyncio.wait(waiting)
+            for group, answer in list(link.binding.items()):
+                del link.binding[group]
+                answer.result()
+                link.bound.add(group)
             for answer in answers:
-                await answer
+                answer.result()
             place.bound -= gone
-            link.bound = set(groups)
+            link.bound -= gone
         self._heard = groups
 
     def narrow(self, groups: frozenset[str]) -> None:
