@@ -26,12 +26,15 @@ class Queues:
         self._moves = moves
         self._settling = asyncio.Lock()
         self.deleted = 0
-        # The common table expression is what keeps LIMIT: as a subquery it may be run again for each row.
+        # The common table expressions are what keeps LIMIT: as a subquery it may be run again for each row.
+        rows = "SELECT id FROM {p}queue WHERE prefix = $1 AND channel = $2 AND id"
         self._take = Statement(
             names.fill(
-                "WITH c AS MATERIALIZED (SELECT id FROM {p}queue WHERE prefix = $1 AND channel = $2 ORDER BY id "
-                "LIMIT $3 FOR UPDATE SKIP LOCKED) "
-                "DELETE FROM {p}queue q USING c WHERE q.id = c.id RETURNING q.id, q.expires_at, q.frame, txid_current()"
+                f"WITH b AS MATERIALIZED ({rows} < 0 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED), "
+                f"c AS MATERIALIZED ({rows} > (SELECT taken FROM {{p}}state) ORDER BY id "
+                "LIMIT $3 - (SELECT count(*) FROM b) FOR UPDATE SKIP LOCKED) "
+                "DELETE FROM {p}queue q USING (SELECT id FROM b UNION ALL SELECT id FROM c) t "
+                "WHERE q.id = t.id RETURNING q.id, q.expires_at, q.frame, txid_current()"
             )
         )
         self._put_back = Statement(
@@ -47,7 +50,8 @@ class Queues:
         self._waiting = Statement(
             names.fill(
                 "SELECT channel FROM unnest($2::text[]) channel WHERE EXISTS (SELECT 1 FROM {p}queue q "
-                "WHERE q.prefix = $1 AND q.channel = channel.channel)"
+                "WHERE q.prefix = $1 AND q.channel = channel.channel AND q.id > (SELECT taken FROM {p}state)) "
+                "OR EXISTS (SELECT 1 FROM {p}queue q WHERE q.prefix = $1 AND q.channel = channel.channel AND q.id < 0)"
             )
         )
         self._bind = Statement(

@@ -5,13 +5,15 @@ CREATE TABLE IF NOT EXISTS {p}meta (name text PRIMARY KEY, value bigint NOT NULL
 
 -- One row. `epoch` is new with every crash. Of the two logs `active` is appended to, and the other is emptied, at once and
 -- whatever transactions are open elsewhere, when every node has read it; `base` is the newest id outside the active one.
--- `generation` grows with every change of {p}members.
+-- `generation` grows with every change of {p}members. No row of {p}queue but those given back has an id up to `taken`: what
+-- is dead there cannot be vacuumed while a transaction is open elsewhere, and would be in the way of each count and claim.
 CREATE UNLOGGED TABLE IF NOT EXISTS {p}state (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     epoch bigint NOT NULL,
     active smallint NOT NULL DEFAULT 0,
     base bigint NOT NULL DEFAULT 0,
     generation bigint NOT NULL DEFAULT 1,
+    taken bigint NOT NULL DEFAULT 0,
     emptied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -83,9 +85,10 @@ CREATE OR REPLACE FUNCTION {p}publish(
 DECLARE
     now_active smallint;
     now_base bigint;
+    now_taken bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock({lock_class}, {lock_key});
-    SELECT s.active, s.base, s.generation INTO now_active, now_base, generation FROM {p}state s;
+    SELECT s.active, s.base, s.generation, s.taken INTO now_active, now_base, generation, now_taken FROM {p}state s;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the tables were emptied' USING ERRCODE = 'TK001';
     END IF;
@@ -102,9 +105,15 @@ BEGIN
             SELECT d.channel, (
                 SELECT count(*) FROM (
                     SELECT 1 FROM {p}queue q
-                    WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now
+                    WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now AND q.id > now_taken
                     LIMIT d.capacity
                 ) there
+            ) + (
+                SELECT count(*) FROM (
+                    SELECT 1 FROM {p}queue q
+                    WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now AND q.id < 0
+                    LIMIT d.capacity
+                ) back
             ) AS depth FROM (SELECT DISTINCT channel, capacity FROM wanted WHERE capacity IS NOT NULL) d
         ), sorted AS (
             SELECT wanted.*, coalesce(depth + place <= capacity, true) AS fits
@@ -138,9 +147,16 @@ DECLARE
     still_needed boolean;
     active_size bigint;
     old_size bigint;
+    now_taken bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock({lock_class}, {lock_key});
     SELECT * INTO s FROM {p}state;
+    -- Nobody appends meanwhile, and what a claim has taken and not committed is still seen.
+    SELECT coalesce(min(id) - 1, pg_sequence_last_value('{p}queue_ids'), 0) INTO now_taken
+        FROM {p}queue WHERE id > s.taken;
+    IF now_taken > s.taken + 1000 THEN
+        UPDATE {p}state SET taken = now_taken;
+    END IF;
     IF s.active = 0 THEN
         SELECT max(id) INTO active_newest FROM {p}log_0;
         SELECT max(id), max(expires_at) > p_now INTO old_newest, still_needed FROM {p}log_1;

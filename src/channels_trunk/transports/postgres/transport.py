@@ -355,6 +355,9 @@ class PostgresTransport(Transport):
         await self._translated(opened.upkeep.register(opened.listener.position))
         await self._translated(opened.queues.settle())
         await self._translated(self._check_place(opened))
+        # A worker that died in the middle of a claim gave its rows back, and nobody was told.
+        if waiting := await self._translated(opened.queues.waiting(self._watched)):
+            self._context.sink.available(waiting)
         if not opened.must_poll:
             await self._translated(opened.upkeep.mark())
             opened.upkeep.check_hearing(opened.listener.marked_at)
