@@ -5,6 +5,7 @@ from collections.abc import Callable
 import psycopg
 
 from channels_trunk.exceptions import SchemaMismatch, TransportUnavailable
+from channels_trunk.transports.fork_gate import connecting
 
 from .ddl import creation_script
 from .names import SCHEMA_VERSION, Names
@@ -35,7 +36,8 @@ async def connect(
     """Connect and set up; raises TransportUnavailable, whose text names no password."""
     conninfo = settings.conninfo(listening=listening, application_name=application_name)
     try:
-        connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+        async with connecting.passing():
+            connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
         raise TransportUnavailable(f"{settings.where}: {_said(error)}") from None
     wire = Wire(connection, on_notices=on_notices, on_lost=on_lost)

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 
 from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.fork_gate import connecting
 
 from .address import Address
 from .channel import Channel
@@ -78,7 +79,8 @@ class Connection(asyncio.Protocol):
         secure = (context or ssl.create_default_context()) if address.is_tls else None
         try:
             async with asyncio.timeout(address.connection_timeout):
-                await self.loop.create_connection(lambda: self, address.host, address.port, ssl=secure)
+                async with connecting.passing():
+                    await self.loop.create_connection(lambda: self, address.host, address.port, ssl=secure)
                 await self._ready
         except TimeoutError as error:
             self.abort()
