@@ -1,6 +1,7 @@
 """What every test stands on: plugins, Hypothesis profiles and the smallest Django."""
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -14,6 +15,10 @@ pytest_plugins = [
     "tests.plugins.servers",
     "tests.plugins.stacks",
 ]
+
+# What a shell starts in the background ignores SIGINT, and so would the programs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine's speed is no property of the code. In CI the same examples are tried in every run.
 hypothesis.settings.register_profile("local", deadline=None)
