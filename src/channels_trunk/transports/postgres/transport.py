@@ -113,6 +113,8 @@ class PostgresTransport(Transport):
             Upkeep(keeping, context, names, queues),
             Listener(context, names),
         )
+        # Before anything can fail: close() notes the listener's position.
+        opened.listener.position = self._position
         await self._take_part(opened, first)
 
     async def _take_part(self, opened: _Open, first: Wire) -> None:
