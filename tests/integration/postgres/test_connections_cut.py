@@ -221,3 +221,27 @@ async def test_closed_layers_leave_no_session(make_layer: MakeLayer, postgres_da
     await eventually(lambda: len(sessions(postgres_database)) == 3)
     await there.close()
     await eventually(lambda: not sessions(postgres_database))
+
+
+async def test_an_opening_that_is_cut_short_forgets_no_position(
+    make_layer: MakeLayer, postgres: PostgresServer, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = make_layer(postgres_database, capacity=1000), make_layer(postgres_database, gap_event=GAP["type"])
+    channel = await member(there)
+    for number in range(30):
+        await here.send(channel, {"type": "direct", "number": number})
+    assert await numbers(there, channel, 30) == list(range(30))
+    find_place, failures = upkeep.Upkeep.find_place, [1] * 6
+
+    async def cut_short(self: upkeep.Upkeep) -> upkeep.Place:
+        if failures:
+            failures.pop()
+            raise TransportUnavailable("cut")
+        return await find_place(self)
+
+    monkeypatch.setattr(upkeep.Upkeep, "find_place", cut_short)
+    await eventually(lambda: not failures, within=20)  # the next heartbeat opens anew, and that fails once
+    await is_ok(here, there)
+    await here.send(channel, {"type": "direct", "number": 30})
+    assert await numbers(there, channel, 1) == [30]
+    assert there.stats().gaps_total == 0
