@@ -75,6 +75,8 @@ def check_channel(name: str) -> None:
 
 def check_group(name: str) -> None:
     """Raise TypeError unless `name` may name a group."""
+    if name.__class__ is str and name.isidentifier() and name.isascii() and len(name) < MAX_NAME_LENGTH:
+        return  # as most are: no need for a regular expression
     if not isinstance(name, str):
         raise _invalid("Group", name)
     _check_valid_group(name)
