@@ -118,10 +118,32 @@ ELSEWHERE = {
     "SQLite is too old": "test_files.py",
     "the disk is full": "test_files_disk.py",
 }
+# Those that do not concern SQLite, with the tests that provoke them.
+_POSTGRES = "../postgres/test_bad_settings.py"
+OF_OTHERS = {
+    "`send_on_commit` in an event loop": "../on_commit/test_failures.py",
+    "`dsn` and others": _POSTGRES,
+    "an unusable `dsn`": _POSTGRES,
+    "no name": _POSTGRES,
+    "another engine": _POSTGRES,
+    "an unknown key in `OPTIONS`": _POSTGRES,
+    "no tables, and `auto_create` is `False`": _POSTGRES,
+    "a role without rights": _POSTGRES,
+    "no schema": _POSTGRES,
+    "tables of a later version": _POSTGRES,
+    "a server before 12": "../../../src/channels_trunk/transports/postgres/connecting.py",  # there is none to test with
+    "a pool of transactions, and another isolation level": "../postgres/test_pgbouncer.py",
+}
 
 
 def test_every_row_is_provoked_here_or_elsewhere() -> None:
-    assert {row[0] for row in _rows()} == PROVOKED.keys() | ELSEWHERE.keys()
+    assert {row[0] for row in _rows()} == PROVOKED.keys() | ELSEWHERE.keys() | OF_OTHERS.keys()
+
+
+@pytest.mark.parametrize("row", [row for row in _rows() if row[0] in OF_OTHERS], ids=lambda row: row[0])
+def test_the_classes_of_the_others_are_those_in_the_test_that_provokes_them(row: Row) -> None:
+    what, kind, _text = row
+    assert kind in (Path(__file__).parent / OF_OTHERS[what]).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("row", [row for row in _rows() if row[0] in PROVOKED], ids=lambda row: row[0])
