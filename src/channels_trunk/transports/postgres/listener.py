@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
+from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import DecodeError, TransportUnavailable
-from channels_trunk.names import channel_owner
 from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.frames import envelopes_for_node
 
 from .names import Names
 from .wire import Notice, ServerError, Statement, Wire, int_array
@@ -109,7 +109,7 @@ class Listener:
                 self.marked_at = asyncio.get_running_loop().time()
                 self.marked.set()
             elif heard.row > self.position and heard.frame is not None and heard.origin != self._context.node:
-                envelopes += self.decoded(heard.frame)
+                envelopes += self._decoded(heard.frame)
             # One batch may be told on several channels that this node listens on.
             self.position = max(self.position, heard.row)
         if envelopes:
@@ -166,31 +166,16 @@ class Listener:
         envelopes: list[Envelope] = []
         for row, origin, frame in rows:
             if row > self.position and origin != self._context.node:
-                envelopes += self.decoded(frame)
+                envelopes += self._decoded(frame)
         if rows:
             self.position = max(self.position, rows[-1][0])
         if envelopes:
             self._context.sink.received(envelopes)
         return len(rows) == _ROWS_AT_ONCE
 
-    def decoded(self, frame: bytes) -> Sequence[Envelope]:
-        """The envelopes in a frame that are for this node."""
-        if not frame:
-            return ()
-        try:
-            _origin, envelopes = self._context.codec.decode_frame(frame)
-            return [envelope for envelope in envelopes if self._is_for_us(envelope)]
-        except (DecodeError, TypeError) as error:
-            # TypeError: a target that is no channel name.
-            self._context.sink.skipped(error)
-            return ()
-
-    def _is_for_us(self, envelope: Envelope) -> bool:
-        if envelope.kind == Kind.GROUP:
-            return True
-        if envelope.kind == Kind.MAILBOX:
-            return channel_owner(envelope.target) == self._context.node
-        return envelope.kind == Kind.CONTROL and envelope.target in (self._context.node, EVERY_NODE)
+    def _decoded(self, frame: bytes) -> Sequence[Envelope]:
+        # A batch that was for normal channels alone left an empty frame in the log.
+        return envelopes_for_node(self._context, frame) if frame else ()
 
 
 def _parsed(payload: str) -> Heard | None:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from channels_trunk.envelope import Envelope, Kind
-from channels_trunk.exceptions import DecodeError, TransportUnavailable
+from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import Claimed, NodeContext
+from channels_trunk.transports.frames import claimed_message
 
 from .line import Line
 from .moves import Move, Moves, Taken
@@ -109,15 +110,7 @@ class Queues:
     def _claimed(self, row: Taken) -> Claimed | None:
         if row.expires_at <= self._context.clock.wall():
             return None
-        try:
-            _origin, [envelope] = self._context.codec.decode_frame(row.frame)
-            if envelope.target != row.channel:
-                # Where frames are encrypted, a row that was moved to another channel by hand is a forgery.
-                raise DecodeError("a frame lies in a channel that it is not for")
-        except (DecodeError, ValueError) as error:
-            self._context.sink.skipped(error)
-            return None
-        return Claimed(row.channel, min(row.expires_at, envelope.expires_at), envelope.body)
+        return claimed_message(self._context, row.channel, row.expires_at, row.frame)
 
     async def settle(self) -> None:
         """Find out what became of moves that nobody has answered for; what nobody has got goes back."""

@@ -91,7 +91,7 @@ class Upkeep:
                 "UPDATE {p}state SET generation = generation + 1 WHERE EXISTS (SELECT 1 FROM m)"
             )
         )
-        self._now = Statement("SELECT pg_advisory_lock_shared($1::bigint::integer, $2::bigint::integer)")
+        self._hold_lock = Statement("SELECT pg_advisory_lock_shared($1::bigint::integer, $2::bigint::integer)")
 
     # --- this node's place
 
@@ -106,7 +106,7 @@ class Upkeep:
     async def hold_alive_lock(self, wire: Wire) -> None:
         """Have a session say that this node lives, for as long as it does itself."""
         if not wire.pooled:
-            await wire.run(self._now, ALIVE_CLASS, self._lock_key)
+            await wire.run(self._hold_lock, ALIVE_CLASS, self._lock_key)
 
     async def register(self, position: int) -> None:
         """Say that this node is there and has read so far."""

@@ -5,10 +5,9 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
-from channels_trunk.exceptions import DecodeError
-from channels_trunk.names import channel_owner
+from channels_trunk.envelope import Envelope
 from channels_trunk.transports.base import LAST_PAGE, NodeContext, Page
+from channels_trunk.transports.frames import envelopes_for_node
 
 from .doorbell import Doorbell
 from .queues import Queues
@@ -64,7 +63,9 @@ class LogReader:
                 frames, more = self._looked_up()
         envelopes: list[Envelope] = []
         for frame in frames:
-            envelopes += self._decoded(frame)
+            if isinstance(frame, bytes):  # what a stranger wrote may be a number
+                self._traffic.read(len(frame))
+            envelopes += envelopes_for_node(self._context, frame)
         return Page(envelopes, more=more)
 
     def _at_hand(self, datagram: bytes) -> bytes | None:
@@ -151,23 +152,6 @@ class LogReader:
         with self._turn:
             self._closed = True
             self._db.close()
-
-    def _decoded(self, frame: bytes) -> Sequence[Envelope]:
-        try:
-            _origin, envelopes = self._context.codec.decode_frame(frame)
-            self._traffic.read(len(frame))
-            return [envelope for envelope in envelopes if self._is_for_us(envelope)]
-        except (DecodeError, TypeError) as error:
-            # TypeError: a target that is no channel name.
-            self._context.sink.skipped(error)
-            return ()
-
-    def _is_for_us(self, envelope: Envelope) -> bool:
-        if envelope.kind == Kind.GROUP:
-            return True
-        if envelope.kind == Kind.MAILBOX:
-            return channel_owner(envelope.target) == self._context.node
-        return envelope.kind == Kind.CONTROL and envelope.target in (self._context.node, EVERY_NODE)
 
 
 def _merged(rows: Sequence[tuple[int, bytes | None]], letters: Sequence[Letter]) -> list[bytes]:

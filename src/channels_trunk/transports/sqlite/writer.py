@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from channels_trunk.envelope import Envelope, Kind
-from channels_trunk.exceptions import DecodeError
 from channels_trunk.names import channel_owner
 from channels_trunk.transports.base import Claimed, NodeContext
+from channels_trunk.transports.frames import claimed_message
 
 from .bells import Bells
 from .log_reader import LogReader
@@ -196,7 +196,7 @@ class Writer:
         # Again where every row was malformed: nobody would be told of what is behind them. Not where one was good: it
         # must not be lost because the next claim finds the file locked.
         while not claimed and (rows := self._claim_rows(channel, limit)):
-            found = (self._claimed(channel, expires_at, frame) for _, expires_at, frame in rows)
+            found = (claimed_message(self._context, channel, expires_at, frame) for _, expires_at, frame in rows)
             claimed = [message for message in found if message is not None]
         self._traffic.wrote(0)
         return claimed
@@ -210,17 +210,6 @@ class Writer:
                 rows = [row for row in rows if row[1] > now]
                 rows += self._queues.claim(self._db, channel, limit - len(rows))
         return rows
-
-    def _claimed(self, channel: str, expires_at: float, frame: bytes) -> Claimed | None:
-        try:
-            _origin, [envelope] = self._context.codec.decode_frame(frame)
-            if envelope.target != channel:
-                # Where frames are encrypted, a row that was moved to another channel by hand is a forgery.
-                raise DecodeError("a frame lies in a channel that it is not for")
-        except (DecodeError, ValueError) as error:
-            self._context.sink.skipped(error)
-            return None
-        return Claimed(channel, min(expires_at, envelope.expires_at), envelope.body)
 
     def restore(self, claimed: Sequence[Claimed]) -> None:
         """Insert rows again, with ids below all others."""
