@@ -1,10 +1,13 @@
-"""A failed async test shows where its tasks stood: the stack of a test that timed out ends in the event loop."""
+"""Where things stood: the tasks of a failed async test, and the threads of a run that does not come to its end."""
 
 import asyncio
+import faulthandler
 import io
 from collections.abc import Generator
 
 import pytest
+
+END_WITHIN_SECONDS = 60.0
 
 
 def stacks_of(loop: asyncio.AbstractEventLoop) -> str:
@@ -25,3 +28,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             if isinstance(runner, asyncio.Runner) and (stacks := stacks_of(runner.get_loop())):
                 report.sections.append(("asyncio tasks", stacks))
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A thread that a failed test left behind must not hold the interpreter: the run fails, with all stacks."""
+    faulthandler.dump_traceback_later(END_WITHIN_SECONDS, exit=True)

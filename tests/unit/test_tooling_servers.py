@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -172,17 +174,28 @@ def test_a_program_that_cannot_be_run_is_named() -> None:
         servers.Process(["/no/such/program"], folder=folder).start(lambda: False)
 
 
-def test_a_server_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.plugins.servers.process.STOP_SECONDS", 1)
+@contextmanager
+def deaf_server() -> Iterator[servers.Process]:
+    """A program that does not heed SIGTERM."""
     with servers.private_folder("deaf") as folder:
         ready = folder / "ready"
         deaf = servers.Process(
             ["/bin/sh", "-c", f"trap '' TERM; : > {ready}; while :; do sleep 1; done"], folder=folder
         )
         deaf.start(ready.exists)
-        with pytest.raises(servers.ServerError, match="did not stop"):
-            deaf.stop(signal.SIGTERM)
+        yield deaf
         assert not deaf.is_running()
+
+
+def test_a_server_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.plugins.servers.process.STOP_SECONDS", 1)
+    with deaf_server() as deaf, pytest.raises(servers.ServerError, match="did not stop"):
+        deaf.stop(signal.SIGTERM)
+
+
+def test_a_server_that_does_not_crash_in_time_is_killed() -> None:
+    with deaf_server() as deaf:
+        deaf.crash(signal.SIGTERM, within=0.1)
 
 
 def test_redis_answers_on_its_address(redis_url: str) -> None:
@@ -194,6 +207,8 @@ def test_redis_answers_on_its_address(redis_url: str) -> None:
 
 RUN = """
 import sys, time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tests.plugins.servers import Process, keeper
 server = Process(["/bin/sh", "-c", "sleep 300 & sleep 300; true"], folder=Path(sys.argv[1]))

@@ -64,6 +64,9 @@ class IOThread:
         if tasks:
             # Their finally blocks may need several turns.
             await asyncio.wait(tasks, timeout=_END_WITHIN)
+        # One more turn: a task that ended by itself in this one is not among those, and its callbacks, which tell a
+        # caller's thread that it may go on, are still to come.
+        await asyncio.sleep(0)
         self.loop.stop()
 
     def _run(self) -> None:

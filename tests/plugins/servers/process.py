@@ -139,19 +139,24 @@ class Process:
 
     def stop(self, number: int) -> None:
         """Ask the program to end, by the signal it knows, and wait until it has."""
-        if not self.is_running():
-            return
+        if self.is_running() and not self._ends_by(number, STOP_SECONDS):
+            self.kill()
+            raise ServerError(f"did not stop: {self.command[0]}\n{self.log()[-2000:]}")
+
+    def crash(self, number: int, *, within: float) -> None:
+        """As stop(), but a program that has not ended after so many seconds is killed."""
+        if self.is_running() and not self._ends_by(number, within):
+            self.kill()
+
+    def _ends_by(self, number: int, within: float) -> bool:
+        assert self._keeper is not None
         self.resume()
         os.kill(self.pid, number)
-        self._wait()
-
-    def _wait(self) -> None:
-        assert self._keeper is not None
         try:
-            self._keeper.wait(STOP_SECONDS)
+            self._keeper.wait(within)
         except subprocess.TimeoutExpired:
-            self.kill()
-            raise ServerError(f"did not stop: {self.command[0]}\n{self.log()[-2000:]}") from None
+            return False
+        return True
 
     def kill(self) -> None:
         """End every process of the server at once, as a power cut would."""

@@ -172,6 +172,25 @@ def test_stop_waits_for_finally_blocks_however_long_they_take(io: IOThread) -> N
     assert steps == [f"step {number}" for number in range(5)]
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_outcome_of_a_task_that_ends_as_the_thread_does_is_told(turns: int) -> None:
+    """Whichever turn of the loop is its last: somebody may wait for it in another thread."""
+    thread = IOThread("test-io")
+    waiter = ThreadWaiter()
+
+    async def work() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    def begin_and_end() -> None:
+        thread.spawn(work()).add_done_callback(lambda _: waiter.set_result(None))
+        thread.stop()
+
+    thread.call(begin_and_end)
+    assert waiter.wait(5)
+    thread.join(5)
+
+
 def test_task_that_will_not_end_does_not_hold_the_thread(io: IOThread, caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
 
