@@ -116,7 +116,7 @@ async def test_cancelled_sends_do_not_pile_up_while_away(make_layer: MakeLayer, 
         await cancel_after(asyncio.ensure_future(here.send("jobs", HELLO)), 1)
         await cancel_after(asyncio.ensure_future(here.group_add("group", "jobs")), 1)
     await eventually(lambda: here.stats().outbox_current == 0)
-    await eventually(lambda: not here._hub._opening, within=2)
+    await eventually(lambda: not here._hub.driver._opening, within=2)
     server.start()
     await eventually(lambda: here.health().state == "ok")
     await here.send("jobs", MARK)

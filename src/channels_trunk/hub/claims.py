@@ -146,12 +146,12 @@ class Claims:
         """One round; False if something has to be tried again."""
         try:
             if restoring:
-                await self._hub.drive(self._transport.restore, restoring)
+                await self._hub.driver.drive(self._transport.restore, restoring)
                 with self._lock:
                     del self._restoring[: len(restoring)]
             await self._watch()
             while channels:
-                await self._hub.drive(self._claim, channels[0])
+                await self._hub.driver.drive(self._claim, channels[0])
                 channels.pop(0)
         except Exception as error:  # noqa: BLE001 - receivers wait for what this task brings
             with self._lock:
@@ -192,7 +192,7 @@ class Claims:
             restoring = list(self._restoring)
         while restoring:
             try:
-                await self._hub.drive(self._transport.restore, restoring)
+                await self._hub.driver.drive(self._transport.restore, restoring)
             except Busy:
                 await asyncio.sleep(_RETRY)
             else:
@@ -217,7 +217,7 @@ class Claims:
             # Before the call: a receiver that comes to a channel that is being given up must not claim in place and
             # then wait for rings that will not come, but join the queue here.
             self._watched &= wanted
-        await self._hub.drive(self._transport.watch, wanted)
+        await self._hub.driver.drive(self._transport.watch, wanted)
         self._watched = wanted
 
     def sweep(self) -> None:

@@ -76,7 +76,7 @@ class ControlDesk:
     def _on_join(self, control: Control, effects: Effects) -> None:
         if channel_owner(control.channel) == self._hub.node:
             self._hub.router.join(control.group, control.channel, self._hub.clock.monotonic())
-        if self._hub.hears(control.group):
+        if self._hub.driver.hears(control.group):
             self._done(control, effects)
         else:
             self._hub.on_io(lambda: self._hub.spawn(self._join_heard(control)))
@@ -125,24 +125,24 @@ class ControlDesk:
         Raises TransportUnavailable after send_timeout.
         """
         async with self._within_send_timeout("the engine was not reached"):
-            await self._hub.be_heard(group)
+            await self._hub.driver.be_heard(group)
 
     async def bind(self, group: str, channel: str) -> None:
         """Make a normal channel a member of a group."""
         group_expiry = self._hub.options.group_expiry
         ends = self._hub.clock.wall() + group_expiry if group_expiry else float("inf")
         async with self._within_send_timeout("the engine did not take the membership"):
-            await self._hub.drive_patiently(self._hub.transport.bind, group, channel, ends)
+            await self._hub.driver.drive_patiently(self._hub.transport.bind, group, channel, ends)
 
     async def unbind(self, group: str, channel: str) -> None:
         """Take a normal channel out of a group."""
         async with self._within_send_timeout("the engine did not take the membership"):
-            await self._hub.drive_patiently(self._hub.transport.unbind, group, channel)
+            await self._hub.driver.drive_patiently(self._hub.transport.unbind, group, channel)
 
     async def flush(self) -> None:
         """Empty the engine, this node, and then every other node."""
         async with self._within_send_timeout("the engine could not be emptied"):
-            await self._hub.drive_patiently(self._hub.transport.purge)
+            await self._hub.driver.drive_patiently(self._hub.transport.purge)
         self._flush_now()
         await self.ask(ControlOp.FLUSH, None)
         # Once more: what others had sent before they flushed has come in the meantime.
@@ -157,7 +157,7 @@ class ControlDesk:
     async def ask(self, op: ControlOp, nodes: set[str] | None, *, channel: str = "", group: str = "") -> None:
         """Ask nodes (None: all that are alive) and return when each has done it, or is gone."""
         async with self._within_send_timeout("another process did not answer"):
-            alive = await self._hub.drive_patiently(self._hub.transport.peers)
+            alive = await self._hub.driver.drive_patiently(self._hub.transport.peers)
             asked = alive if nodes is None else alive & nodes
             if not asked:
                 return
@@ -178,7 +178,7 @@ class ControlDesk:
             await asyncio.wait([waiter], timeout=_LOOK_AGAIN)
             if waiter.done():
                 return
-            alive = await self._hub.drive_patiently(self._hub.transport.peers)
+            alive = await self._hub.driver.drive_patiently(self._hub.transport.peers)
             with self._hub.lock:
                 if self._hub.requests.still_alive(number, alive):
                     return

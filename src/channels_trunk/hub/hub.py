@@ -358,7 +358,7 @@ class Hub(Lifecycle):
         if (box is not None and box.own) or self._is_own(channel):
             with self.lock:
                 router.join(group, channel, self.clock.monotonic())
-                heard = not self.needs_interest or self.hears(group)
+                heard = self.driver.hears(group)
             if heard and self.has_joined:
                 return None
             return self.join(new_waiter) if heard else self.run(self.desk.membership_ready(group), new_waiter())

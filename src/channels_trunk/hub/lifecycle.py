@@ -4,16 +4,16 @@ import asyncio
 import atexit
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
 from channels_trunk.health import Health, State
 from channels_trunk.router import Effects, Router, Windows
-from channels_trunk.transports.base import Busy, NodeContext, Transport
+from channels_trunk.transports.base import NodeContext, Transport
 
+from .driver import Driver
 from .io_thread import IOThread
 from .outbox import Outgoing
 from .quiet_log import QuietLog
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifecycle"]
 
-T = TypeVar("T")
 W = TypeVar("W", bound=Waiter)
 
-_BUSY_RETRY = 0.001
 _JOIN_TIMEOUT = 5.0
 _HOLD_TIMEOUT = 1.0
 
@@ -66,7 +64,7 @@ class Lifecycle:
         self.is_open = False  # whether the transport is open now
         self.has_joined = False  # whether the node has a place in the engine, which it keeps while the engine is away
         self.is_idle = True  # whether start() has to be called before anything can go through the transport
-        self.needs_interest = transport.capabilities.needs_interest
+        self.driver = Driver(self, transport)
         self.doorwatch: Doorwatch | None = None
         self._watch_inline = watch_inline
         # Reentrant: the collector may drop a layer, and so stop its hub, while this thread is in here.
@@ -79,10 +77,6 @@ class Lifecycle:
         self._state_since = context.clock.monotonic()
         self._refusal: ChannelLayerError | None = None  # touched on the hub's loop alone, as all below
         self._expired_told = 0  # how many of the messages that expired the log was told of
-        self._opening: set[asyncio.Future[None]] = set()
-        self._cut: asyncio.Future[None] | None = None  # done when the present connection is lost
-        self._interest: frozenset[str] | None = None  # what the present connection was told
-        self._interest_lock: asyncio.Lock | None = None  # one for each connection
 
     # --- start and stop, any thread
 
@@ -129,7 +123,7 @@ class Lifecycle:
 
     def clean(self, waiter: W) -> W:
         """Remove what has expired from the engine; return what to wait for."""
-        return self.run(self.drive_patiently(self.transport.trim), waiter)
+        return self.run(self.driver.drive_patiently(self.transport.trim), waiter)
 
     def _stop_here(self) -> None:
         if self._supervisor is not None:
@@ -234,95 +228,7 @@ class Lifecycle:
         # By a callback and not in the task: one that is cancelled before its first step runs nothing of itself.
         io.spawn(coroutine).add_done_callback(lambda task: _pass_on(task, waiter, io.ended_by))
 
-    async def drive(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Await a method of the transport; an inline one is entered by one thread at a time."""
-        if not self.transport.capabilities.inline:
-            return await method(*args)
-        with self.publisher.exclusive:
-            # Never suspends: methods of an inline transport do not wait, so the lock is not held across a wait.
-            return await method(*args)
-
-    async def drive_patiently(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """As drive(), but wait until the transport is open, and try again while it is busy and when it was lost.
-
-        For what may be done twice. Cancel it to give up.
-        """
-        return await self._patiently(partial(self.drive, method, *args))
-
-    async def _patiently(self, attempt: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        while True:
-            await self.until_open()
-            connection = self._cut
-            try:
-                return await self._while_connected(attempt())
-            except Busy:
-                await asyncio.sleep(_BUSY_RETRY)
-            except TransportUnavailable:
-                if self.is_open and connection is self._cut:
-                    raise
-
-    async def _while_connected(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await a call of the transport; the loss of the connection ends it, even if it hangs."""
-        if self.transport.capabilities.inline or self._cut is None:
-            return await call
-        task = asyncio.create_task(call)
-        try:
-            await asyncio.wait((task, self._cut), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-        finally:
-            task.cancel()
-        raise TransportUnavailable("the connection was lost")
-
-    async def until_open(self) -> None:
-        """Return when the transport is open; raises the error that a person must mend."""
-        while not self.is_open:
-            opening = asyncio.get_running_loop().create_future()
-            self._opening.add(opening)
-            try:
-                await opening
-            finally:
-                self._opening.discard(opening)
-
-    def hears(self, group: str) -> bool:
-        """Whether messages to a group reach this node as soon as it has joined; with the lock held."""
-        return not self.needs_interest or self.transport.hears(group)
-
-    async def be_heard(self, group: str | None = None) -> None:
-        """Return when others can reach this node and `group`, or all groups that have members here."""
-        if self.needs_interest:
-            await self._patiently(partial(self.tell_interest, group))
-        else:
-            await self.until_open()
-
-    async def tell_interest(self, group: str | None = None) -> None:
-        """Have the transport hear the groups that have members here; returns when it does."""
-        lock = self._interest_lock
-        if lock is None:
-            raise TransportUnavailable("the connection was lost")
-        async with lock:
-            if group is not None and self._interest is not None and group in self._interest:
-                # Told together with another: to go through all groups for each would be quadratic.
-                return
-            with self.lock:
-                groups = frozenset(self.router.groups.names())
-                self.transport.narrow(groups)
-            if groups == self._interest:
-                return
-            await self.drive(self.transport.interest, groups)
-            if lock is self._interest_lock:
-                self._interest = groups
-
     # --- what the supervisor reports; the hub's loop
-
-    async def before_opened(self) -> None:
-        """The transport is open, and nobody knows yet: have it hear what this node must hear."""
-        self._cut = asyncio.get_running_loop().create_future()
-        # Whoever waits for an answer of the connection before must not hold up this one.
-        self._interest_lock = asyncio.Lock()
-        self._interest = None
-        if self.needs_interest:
-            await self.tell_interest()
 
     def opened(self, *, again: bool) -> None:
         """Let everything go that has waited for this."""
@@ -330,12 +236,7 @@ class Lifecycle:
             self.counters.reconnects += 1
         self.has_joined = True
         self.set_state(State.OK, "")
-        settle(list(self._opening))
-
-    def cut(self) -> None:
-        """The connection is lost: end what waits for it."""
-        if self._cut is not None and not self._cut.done():
-            self._cut.set_result(None)
+        self.driver.let_go()
 
     def away(self, error: Exception) -> None:
         """The engine was not reached; there will be more attempts."""
@@ -346,7 +247,7 @@ class Lifecycle:
         """A person must mend something; whoever waits is told."""
         self.set_state(State.FAILED, str(error))
         self._refusal = error
-        settle(list(self._opening), lambda: another(error))
+        self.driver.let_go(error)
         self.publisher.fail_all(lambda: another(error))
 
     def ended(self) -> None:
@@ -354,8 +255,8 @@ class Lifecycle:
         refusal, self._refusal = self._refusal, None
         error = refusal or TransportUnavailable("the layer was closed meanwhile; what was asked of it is not done")
         self.publisher.fail_all(lambda: another(error))
-        settle(list(self._opening), lambda: another(error))
-        self.cut()
+        self.driver.let_go(error)
+        self.driver.cut()
         with self._life:
             io, self._io = self._io, None
             self.is_idle = True
@@ -394,9 +295,9 @@ class Lifecycle:
             self.desk.tell_if_drained(box)
         self.claims.sweep()
         self.publisher.nudge()
-        if self.needs_interest:
+        if self.driver.needs_interest:
             # Groups whose members have gone; a failure is the supervisor's to notice.
-            self.spawn(self.be_heard())
+            self.spawn(self.driver.be_heard())
 
     def _tell_expired(self) -> None:
         # In here and not where they are dropped, which is on the callers' hot paths.

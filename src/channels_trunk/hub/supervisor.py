@@ -54,7 +54,7 @@ class Supervisor:
         """The engine is away: open it again."""
         self._lost = True
         # Calls of the transport that still wait for the old connection must not hold up the next one.
-        self._hub.cut()
+        self._hub.driver.cut()
         self._news.set()
 
     def maintain_soon(self) -> None:
@@ -102,7 +102,7 @@ class Supervisor:
 
     async def _open(self) -> None:
         await self._transport.open(self._hub.context)
-        await self._hub.before_opened()
+        await self._hub.driver.before_opened()
 
     async def _serve(self) -> None:
         self._hub.opened(again=self._opened_before)
@@ -163,7 +163,7 @@ class Supervisor:
         self._left = leave
         try:
             async with asyncio.timeout(_CLOSE_WITHIN):
-                await self._hub.drive(partial(self._transport.close, leave=leave))
+                await self._hub.driver.drive(partial(self._transport.close, leave=leave))
         except Exception as error:
             logger.error("channels_trunk: the transport failed to close", exc_info=error)
 

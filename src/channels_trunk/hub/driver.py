@@ -1,0 +1,138 @@
+"""The way into the transport for the hub's own tasks: when it is open, for as long as the connection lasts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from channels_trunk.exceptions import ChannelLayerError, TransportUnavailable
+from channels_trunk.transports.base import Busy, Transport
+
+from .waiters import another, settle
+
+if TYPE_CHECKING:
+    from .lifecycle import Lifecycle
+
+__all__ = ["Driver"]
+
+T = TypeVar("T")
+
+_BUSY_RETRY = 0.001
+
+
+class Driver:
+    """Awaits the transport's methods on the hub's loop; everything here but hears() is touched on that loop alone."""
+
+    def __init__(self, hub: "Lifecycle", transport: Transport) -> None:
+        self._hub = hub
+        self._transport = transport
+        self.needs_interest = transport.capabilities.needs_interest
+        self._opening: set[asyncio.Future[None]] = set()  # who waits until it is open
+        self._cut: asyncio.Future[None] | None = None  # done when the present connection is lost
+        self._interest: frozenset[str] | None = None  # what the present connection was told
+        self._interest_lock: asyncio.Lock | None = None  # one for each connection
+
+    async def drive(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await a method of the transport; an inline one is entered by one thread at a time."""
+        if not self._transport.capabilities.inline:
+            return await method(*args)
+        with self._hub.publisher.exclusive:
+            # Never suspends: methods of an inline transport do not wait, so the lock is not held across a wait.
+            return await method(*args)
+
+    async def drive_patiently(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """As drive(), but wait until the transport is open, and try again while it is busy and when it was lost.
+
+        For what may be done twice. Cancel it to give up.
+        """
+        return await self._patiently(partial(self.drive, method, *args))
+
+    async def _patiently(self, attempt: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        while True:
+            await self.until_open()
+            self._check_thread()
+            connection = self._cut
+            try:
+                return await self._while_connected(attempt())
+            except Busy:
+                await asyncio.sleep(_BUSY_RETRY)
+            except TransportUnavailable:
+                if self._hub.is_open and connection is self._cut:
+                    raise
+
+    async def _while_connected(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await a call of the transport; the loss of the connection ends it, even if it hangs."""
+        if self._transport.capabilities.inline or self._cut is None:
+            return await call
+        task = asyncio.create_task(call)
+        try:
+            await asyncio.wait((task, self._cut), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            task.cancel()
+        raise TransportUnavailable("the connection was lost")
+
+    def _check_thread(self) -> None:
+        # The hub may have been closed and begun anew in another thread, while this one works off its last tasks: the
+        # transport, and every future and lock in here, belong to that one.
+        if not self._hub.on_io_thread:
+            raise TransportUnavailable("the layer was closed meanwhile")
+
+    async def until_open(self) -> None:
+        """Return when the transport is open; raises the error that a person must mend."""
+        while not self._hub.is_open:
+            opening = asyncio.get_running_loop().create_future()
+            self._opening.add(opening)
+            try:
+                await opening
+            finally:
+                self._opening.discard(opening)
+
+    def hears(self, group: str) -> bool:
+        """Whether messages to a group reach this node as soon as it has joined; with the lock held."""
+        return not self.needs_interest or self._transport.hears(group)
+
+    async def be_heard(self, group: str | None = None) -> None:
+        """Return when others can reach this node and `group`, or all groups that have members here."""
+        if self.needs_interest:
+            await self._patiently(partial(self.tell_interest, group))
+        else:
+            await self.until_open()
+
+    async def tell_interest(self, group: str | None = None) -> None:
+        """Have the transport hear the groups that have members here; returns when it does."""
+        self._check_thread()
+        lock = self._interest_lock
+        if lock is None:
+            raise TransportUnavailable("the connection was lost")
+        async with lock:
+            if group is not None and self._interest is not None and group in self._interest:
+                # Told together with another: to go through all groups for each would be quadratic.
+                return
+            with self._hub.lock:
+                groups = frozenset(self._hub.router.groups.names())
+                self._transport.narrow(groups)
+            if groups == self._interest:
+                return
+            await self.drive(self._transport.interest, groups)
+            if lock is self._interest_lock:
+                self._interest = groups
+
+    def cut(self) -> None:
+        """The connection is lost: end what waits for it."""
+        if self._cut is not None and not self._cut.done():
+            self._cut.set_result(None)
+
+    async def before_opened(self) -> None:
+        """The transport is open, and nobody knows yet: have it hear what this node must hear."""
+        self._cut = asyncio.get_running_loop().create_future()
+        # Whoever waits for an answer of the connection before must not hold up this one.
+        self._interest_lock = asyncio.Lock()
+        self._interest = None
+        if self.needs_interest:
+            await self.tell_interest()
+
+    def let_go(self, error: ChannelLayerError | None = None) -> None:
+        """The transport is open, or (with an error) it will not be: end the waiting for it."""
+        settle(list(self._opening), None if error is None else lambda: another(error))
