@@ -22,6 +22,7 @@ PLANS: dict[str, Plan] = {
     "docs/howto/write-a-transport.md": guide.TRANSPORT,
     "docs/howto/run-the-conformance-suite.md": guide.CONFORMANCE,
     "docs/reference/options.md": reference.OPTIONS,
+    "docs/reference/config.md": reference.CONFIG,
     "docs/reference/api.md": reference.API,
     "docs/reference/stats-and-health.md": Plan(),
     "docs/reference/checks.md": reference.CHECKS,

@@ -10,6 +10,7 @@ README = Plan(
         Settings(begins="CHANNEL_LAYERS = {"),
         Settings(begins="import os", postgres=True),
         Settings(begins="CHANNEL_LAYERS = {"),
+        Settings(begins="import os"),
         Run(
             begins="from channels.layers import get_channel_layer",
             after='assert message == {"type": "chat.message", "text": "hello"}',

@@ -4,6 +4,8 @@ from tests.docs.treatments import Plan, Run, Schema, Settings
 
 OPTIONS = Plan(blocks=[Settings(begins="import re")])
 
+CONFIG = Plan(blocks=[Settings(begins="import os")])
+
 API = Plan(
     blocks=[
         Run(begins="from channels.layers import get_channel_layer"),
