@@ -354,14 +354,25 @@ class Hub(Lifecycle):
         router = self.router
         if group.__class__ is not str or group not in router.groups:
             check_group(group)  # a group that has members has a name that was looked at
-        box = router.boxes.get(channel)
-        if (box is not None and box.own) or self._is_own(channel):
-            with self.lock:
-                router.join(group, channel, self.clock.monotonic())
+        with self.lock:
+            box = router.boxes.get(channel)
+            if box is not None and box.own:
+                router.enter(group, box, self.clock.monotonic())
                 heard = self.driver.hears(group)
-            if heard and self.has_joined:
-                return None
-            return self.join(new_waiter) if heard else self.run(self.desk.membership_ready(group), new_waiter())
+            else:
+                box = None
+        if box is None:
+            return self._add_other(group, channel, new_waiter)
+        if heard and self.has_joined:
+            return None
+        return self.join(new_waiter) if heard else self.run(self.desk.membership_ready(group), new_waiter())
+
+    def _add_other(self, group: str, channel: str, new_waiter: Callable[[], W]) -> W | None:
+        """Add a channel whose mailbox is not here: of another node, a normal one, or one that was forgotten."""
+        if self._is_own(channel):
+            with self.lock:
+                self.router.box(channel).own = True
+            return self.group_add(group, channel, new_waiter)
         owner = channel_owner(channel)
         if owner is None:
             return self.run(self.desk.bind(group, channel), new_waiter())

@@ -214,6 +214,10 @@ class Router:
         """Add a channel of this node to a group, or renew it."""
         box = self.box(channel)
         box.own = True
+        self.enter(group, box, now)
+
+    def enter(self, group: str, box: Mailbox, now: float) -> None:
+        """As join(), of a mailbox that is at hand."""
         self.groups.add(group, box, now + self._group_expiry)
 
     def leave(self, group: str, channel: str) -> None:
