@@ -10,10 +10,14 @@ class ChannelsTrunkConfig(AppConfig):
     """Registers the checks."""
 
     name = "channels_trunk"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "channels-trunk"
 
     def ready(self) -> None:
         """Called by Django once, at start."""
-        from .checks import check_channel_layers
+        from . import checks
 
-        register(check_channel_layers, Tags.compatibility)
+        register(checks.check_channel_layers, Tags.compatibility)
+        register(checks.check_channel_layer_processes, Tags.compatibility)
+        register(checks.check_for_deployment, Tags.compatibility, deploy=True)
+        register(checks.check_channel_layer_databases, Tags.database)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["LayerStats"]
+__all__ = ["LayerStats", "Survey"]
 
 
 class LayerStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,3 +38,14 @@ class LayerStats(msgspec.Struct, frozen=True, kw_only=True):
     """Members of groups at this node."""
     outbox_current: int
     """Envelopes that wait to be sent."""
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine holds for the layers with one prefix: a look from outside, while messages come and go."""
+
+    waiting: dict[str, int]
+    """How many messages are stored for each normal channel; expired ones may be among them."""
+    log_rows: int
+    """Rows of the log, of all prefixes."""
+    size_bytes: int
+    """What all of it takes, of all prefixes: the file with its WAL, or the tables with their indexes."""

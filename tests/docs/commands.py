@@ -30,6 +30,10 @@ COMMANDS = (
         r"python manage\.py trunk_schema( --layer \w+)?( --drop)?",
         "tests/integration/management runs what it prints, and docs/howto/postgres.md's scenario the command",
     ),
+    Known(
+        r"python manage\.py trunk_(doctor|status|trim|flush)( --layer \w+)?( --(json|vacuum|no-input))?",
+        "tests/integration/commands runs each of them; that the option exists is checked by test_reference",
+    ),
     Known(r"(\S+/)?(python )?manage\.py runworker [a-z-]+", "tests/acceptance/test_deployments.py runs a worker"),
 )
 _SERVERS = {"uvicorn", "daphne", "gunicorn"}

@@ -5,11 +5,12 @@ import importlib.util
 import inspect
 import re
 import sqlite3
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.core.management.base import BaseCommand
 
 from channels_trunk import checks, exceptions
 from channels_trunk.codec.codec import FRAME_VERSION
@@ -18,7 +19,6 @@ from channels_trunk.envelope import ControlOp, Kind
 from channels_trunk.health import Health, State
 from channels_trunk.layers import MemoryChannelLayer, PostgresChannelLayer, RabbitMQChannelLayer, SQLiteChannelLayer
 from channels_trunk.layers.sync import SyncChannelLayer
-from channels_trunk.management.commands.trunk_schema import Command
 from channels_trunk.options import CORE_OPTIONS, Option
 from channels_trunk.stats import LayerStats
 from channels_trunk.transports.base import EmbeddedTransport, Transport
@@ -135,7 +135,8 @@ def test_health() -> None:
 
 def test_checks() -> None:
     rows = table("docs/reference/checks.md", "System checks")
-    in_code = set(re.findall(r'id="(channels_trunk\.[EW]\d+)"', inspect.getsource(checks)))
+    sources = "".join(path.read_text() for path in Path(checks.__file__).parent.glob("*.py"))
+    in_code = set(re.findall(r'id="(channels_trunk\.[EW]\d+)"', sources))
     assert {first_code(row[0]) for row in rows} == in_code
     assert [row[1] for row in rows] == ["error" if ".E" in row[0] else "warning" for row in rows]
 
@@ -146,6 +147,7 @@ def test_methods_of_the_layer() -> None:
     public |= {name for name in vars(SQLiteChannelLayer.__mro__[1]) if not name.startswith("_")}
     # What is for the layers' own classes, and for the checks.
     inner = {"extensions", "options", "sync", "find_settings", "is_in_memory"}
+    inner |= {"survey", "examine", "place", "encryption_keys", "crosses_processes"}
     assert documented == public - inner
 
 
@@ -232,12 +234,25 @@ def test_postgres_schema() -> None:
 
 def test_commands() -> None:
     page = "docs/reference/commands.md"
-    folder = Path(checks.__file__).parent / "management" / "commands"
+    folder = Path(checks.__file__).parents[1] / "management" / "commands"
     modules = {path.stem for path in folder.glob("[a-z]*.py")}
     assert modules == {line.removeprefix("## ") for line in read(page).splitlines() if line.startswith("## ")}
-    parser = Command().create_parser("manage.py", "trunk_schema")
-    own = {option for action in parser._actions for option in action.option_strings if action.dest in ("layer", "drop")}
-    assert set(names(page, "trunk_schema")) == own
+    inherited = {option for action in BaseCommand().create_parser("", "")._actions for option in action.option_strings}
+    for name in modules:
+        command = import_module(f"channels_trunk.management.commands.{name}").Command()
+        parser = command.create_parser("manage.py", name)
+        own = {action.option_strings[0] for action in parser._actions if action.option_strings} - inherited
+        assert set(names(page, name)) == own, name
+
+
+def test_findings_of_the_doctor() -> None:
+    package = Path(checks.__file__).parents[1]
+    sources = "".join(
+        path.read_text()
+        for path in (*(package / "doctor").glob("*.py"), *package.rglob("examination.py"), package / "findings.py")
+    )
+    in_code = set(re.findall(r'(?:code=|_error\(\s*|SQLITE_\w+: )"([a-z]+(?:-[a-z]+)*)"', sources))
+    assert set(names("docs/reference/commands.md", "What the doctor finds")) == in_code
 
 
 def test_methods_of_a_transport() -> None:

@@ -9,9 +9,8 @@ import pytest
 from django.core.checks import CheckMessage, registry
 from django.test import override_settings
 
-from channels_trunk import checks
 from channels_trunk.apps import ChannelsTrunkConfig
-from channels_trunk.checks import check_channel_layers
+from channels_trunk.checks import check_channel_layers, entries, files
 from channels_trunk.layers import sqlite
 
 MEMORY = "channels_trunk.layers.MemoryChannelLayer"
@@ -256,14 +255,15 @@ def test_w002_for_another_database_only_if_routers_send_models_there(
     for routers, warnings in [([], 0), (["project.Router"], 1)]:
         # Not override_settings, which would have Django import the router.
         settings = SimpleNamespace(CHANNEL_LAYERS=layers, DATABASES=known, DATABASE_ROUTERS=routers)
-        monkeypatch.setattr(checks, "settings", settings)
+        monkeypatch.setattr(entries, "settings", settings)
+        monkeypatch.setattr(files, "settings", settings)
 
         assert [message.id for message in check_channel_layers()] == ["channels_trunk.W002"] * warnings
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p"])
 def test_w003_for_a_network_file_system(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "file_system_of", lambda path: kind)
+    monkeypatch.setattr(files, "file_system_of", lambda path: kind)
 
     message = _only(_check(SQLITE, {"path": str(tmp_path / "x.sqlite3")}), "W003")
 
@@ -292,9 +292,12 @@ def test_the_app_registers_the_checks() -> None:
     import channels_trunk
 
     before = set(registry.registry.registered_checks)
+    deployment = set(registry.registry.deployment_checks)
     try:
         ChannelsTrunkConfig("channels_trunk", channels_trunk).ready()
         assert check_channel_layers in registry.registry.get_checks()
     finally:
         registry.registry.registered_checks.clear()
         registry.registry.registered_checks.update(before)
+        registry.registry.deployment_checks.clear()
+        registry.registry.deployment_checks.update(deployment)

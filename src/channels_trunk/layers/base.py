@@ -6,7 +6,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Hashable, Iterable
 from typing import Any, ClassVar
 
 from asgiref.sync import markcoroutinefunction
@@ -16,12 +16,13 @@ from channels.layers import BaseChannelLayer
 from channels_trunk.codec import Codec
 from channels_trunk.codec.encryption import make_cipher
 from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.findings import Finding
 from channels_trunk.health import Health
 from channels_trunk.hub import Hub, HubOptions, MustWait, Refused
 from channels_trunk.names import check_channel, check_group, new_node_id
 from channels_trunk.options import CORE_OPTIONS, Option, ResilienceOptions, make_capacity_of, read_options
 from channels_trunk.router import ANSWER_WITHIN
-from channels_trunk.stats import LayerStats
+from channels_trunk.stats import LayerStats, Survey
 from channels_trunk.transports.base import Transport
 
 from .on_commit import OnCommit
@@ -221,9 +222,58 @@ class TrunkChannelLayer(BaseChannelLayer):
         """A snapshot of how the engine is doing."""
         return self._hub.health()
 
+    async def peers(self) -> frozenset[str]:
+        """The ids of the other nodes with this prefix that are alive, as far as can be known.
+
+        Raises TransportUnavailable if the engine does not answer within `send_timeout` seconds.
+        """
+        hub = self._hub
+        found: set[str] = set()
+
+        async def look() -> None:
+            found.update(await hub.driver.drive_patiently(hub.transport.peers))
+
+        within = self._values["send_timeout"]
+        try:
+            await asyncio.wait_for(hub.run(look(), new_future()), within)
+        except TimeoutError:
+            raise TransportUnavailable(f"the engine was not reached within send_timeout={within:g} s") from None
+        return frozenset(found)
+
+    async def clean_expired(self) -> None:
+        """Remove what has expired from the engine, now, where it does not do so by itself (`auto_trim`).
+
+        The method has the name that it has in channels-lite.
+        """
+        await self._hub.clean(new_future())
+
     def get_capacity(self, channel: str) -> int:
         """The capacity of a channel, by `channel_capacity` or `capacity`."""
         return self._capacity_of(channel)
+
+    # --- for commands and checks
+
+    @property
+    def encryption_keys(self) -> tuple[str | bytes, ...]:
+        """The keys as they were given; never to be shown."""
+        return tuple(self._values["symmetric_encryption_keys"])
+
+    @property
+    def crosses_processes(self) -> bool:
+        """Whether messages reach other processes."""
+        return self._hub.transport.capabilities.crosses_processes
+
+    def place(self) -> Hashable | None:
+        """What two layers have in common that share their engine, by the settings alone; None if nothing is known."""
+        return None
+
+    def survey(self) -> Survey | None:
+        """What the engine holds, as far as it is cheap to know; None if nothing is known. Blocks."""
+        return None
+
+    def examine(self) -> Iterable[Finding]:
+        """Say what is wrong with the engine or the way to it, without the hub; no finding if all is well. Blocks."""
+        return ()
 
     # --- for the layer and its sync side
 

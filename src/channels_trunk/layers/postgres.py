@@ -1,6 +1,6 @@
 """The layer on PostgreSQL."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -8,7 +8,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from channels_trunk.exceptions import OptionsError
+from channels_trunk.findings import Finding
 from channels_trunk.options import CORE_OPTIONS, Option, anything, boolean, optional, seconds, text
+from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 
 from .base import TrunkChannelLayer
@@ -19,6 +21,7 @@ try:
 
     from channels_trunk.transports.postgres import PostgresSettings, PostgresTransport
     from channels_trunk.transports.postgres.ddl import find_names_now, owner_script, removal_script
+    from channels_trunk.transports.postgres.examination import examine, find_pooler, survey
     from channels_trunk.transports.postgres.names import is_plain_name
 except ImportError as error:  # pragma: no cover - where psycopg is missing, there are no tests of this
     raise ImportError("PostgresChannelLayer needs psycopg 3: pip install 'channels-trunk[postgres]'") from error
@@ -126,6 +129,23 @@ class PostgresChannelLayer(TrunkChannelLayer):
     def find_postgres(self) -> PostgresSettings:
         """What the options and Django's settings say about the database, now; no I/O."""
         return find_settings(self._values, self._where)
+
+    def place(self) -> Hashable | None:
+        """The server, the database and the tables."""
+        settings = self.find_postgres()
+        return settings.where, settings.schema, settings.table_prefix
+
+    def survey(self) -> Survey | None:
+        """What the tables hold; None if they are not there. Raises TransportUnavailable."""
+        return survey(self.find_postgres(), self.prefix)
+
+    def examine(self) -> Iterable[Finding]:
+        """Say what will keep the layer from working in its database."""
+        return examine(self.find_postgres())
+
+    def find_pooler(self) -> Finding | None:
+        """Say that there is a pooler in front of the server through which nobody can listen."""
+        return find_pooler(self.find_postgres())
 
     def schema_script(self, *, drop: bool = False) -> str:
         """The SQL that makes the layer's tables, or removes them; asks the server for the schema if none is given."""

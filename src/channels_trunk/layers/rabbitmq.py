@@ -1,8 +1,10 @@
 """The layer on RabbitMQ."""
 
 import ssl
+from collections.abc import Hashable, Iterable
 from typing import Any, ClassVar
 
+from channels_trunk.findings import Finding, find_server
 from channels_trunk.options import (
     CORE_OPTIONS,
     Option,
@@ -87,6 +89,15 @@ class RabbitMQChannelLayer(TrunkChannelLayer):
             self.capacity = local_capacity
             enforce = self._values["enforce_capacity"]
             self._capacity_of = make_capacity_of(local_capacity, self.channel_capacity, enforce=enforce)
+
+    def place(self) -> Hashable | None:
+        """The brokers, and what names begin with there."""
+        return frozenset((each.host, each.port, each.vhost) for each in self._values["host"])
+
+    def examine(self) -> Iterable[Finding]:
+        """Say that no broker answers; what a broker refuses is said by the layer itself."""
+        found = [find_server(each.host, each.port, f"RabbitMQ at {each}") for each in self._values["host"]]
+        return () if None in found else [finding for finding in found if finding is not None]
 
     def _make_transport(self, values: dict[str, Any]) -> Transport:
         topology = Topology(

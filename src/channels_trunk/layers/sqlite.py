@@ -1,19 +1,22 @@
 """The layer on a SQLite file."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from channels_trunk.exceptions import OptionsError
+from channels_trunk.findings import Finding
 from channels_trunk.options import CORE_OPTIONS, Option, anything, boolean, optional, seconds, text
+from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 from channels_trunk.transports.memory import MemoryTransport
 from channels_trunk.transports.sqlite import SQLiteSettings, SQLiteTransport
+from channels_trunk.transports.sqlite.examination import examine, survey, vacuum
 
-from .base import TrunkChannelLayer, new_future
+from .base import TrunkChannelLayer
 
 __all__ = ["SQLiteChannelLayer"]
 
@@ -70,9 +73,25 @@ class SQLiteChannelLayer(TrunkChannelLayer):
         """Whether the layer is in memory, because the database is."""
         return self._values["path"] is None and _in_memory(database_name(self._values["database"] or DEFAULT_DB_ALIAS))
 
-    async def clean_expired(self) -> None:
-        """Remove what has expired, as channels-lite's method of this name does; for use with `auto_trim` off."""
-        await self._hub.clean(new_future())
+    def place(self) -> Hashable | None:
+        """The file."""
+        return None if self.is_in_memory() else os.path.realpath(self.find_settings().path)
+
+    def survey(self) -> Survey | None:
+        """What the file holds; None if there is no file. Raises TransportUnavailable if it cannot be read."""
+        return None if self.is_in_memory() else survey(self.find_settings(), self.prefix)
+
+    def examine(self) -> Iterable[Finding]:
+        """Say what will keep the layer from working on its file."""
+        return () if self.is_in_memory() else examine(self.find_settings())
+
+    def vacuum(self) -> tuple[int, int] | None:
+        """Give what is free in the file back to the system; its size before and after, or None if there is no file.
+
+        Blocks, and holds up everybody who writes to the file meanwhile. Raises TransportUnavailable if it is in use.
+        """
+        settings = None if self.is_in_memory() else self.find_settings()
+        return vacuum(settings) if settings is not None and os.path.exists(settings.path) else None
 
 
 def find_settings(values: Mapping[str, Any]) -> SQLiteSettings:

@@ -16,4 +16,12 @@ SET_UP = Plan(
 
 MOVE = Plan(blocks=[Settings(begins="import os", postgres=True, messages=["channels_trunk.W001"])])
 
-COMMANDS = Plan(blocks=[Shell(begins="python manage.py trunk_schema")])
+COMMANDS = Plan(
+    blocks=[
+        Shell(begins="python manage.py trunk_doctor"),
+        Shell(begins="python manage.py trunk_status"),
+        Shell(begins="python manage.py trunk_trim"),
+        Shell(begins="python manage.py trunk_flush"),
+        Shell(begins="python manage.py trunk_schema"),
+    ]
+)

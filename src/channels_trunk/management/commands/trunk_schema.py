@@ -3,11 +3,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from channels.exceptions import InvalidChannelLayerError
-from channels.layers import DEFAULT_CHANNEL_LAYER, channel_layers
 from django.core.management.base import BaseCommand, CommandError
 
 from channels_trunk.exceptions import ChannelLayerError
+from channels_trunk.management.choosing import add_layer_option, new_layer
 
 __all__ = ["Command"]
 
@@ -20,21 +19,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The options."""
-        parser.add_argument(
-            "--layer", default=DEFAULT_CHANNEL_LAYER, metavar="ALIAS", help="an alias in CHANNEL_LAYERS (default)"
-        )
+        add_layer_option(parser)
         parser.add_argument("--drop", action="store_true", help="print what removes the tables instead")
 
     def handle(self, *args: Any, **options: Any) -> str:
         """Return what is printed."""
         alias = options["layer"]
-        known = sorted(channel_layers.configs)
-        if alias not in known:
-            raise CommandError(f"CHANNEL_LAYERS has no {alias!r}; known: {', '.join(known) or 'none'}")
-        try:
-            layer = channel_layers[alias]
-        except (InvalidChannelLayerError, ChannelLayerError, ImportError) as error:
-            raise CommandError(f"CHANNEL_LAYERS[{alias!r}]: {error}") from None
+        layer = new_layer(alias)
         script = getattr(layer, "schema_script", None)
         if script is None:
             raise CommandError(

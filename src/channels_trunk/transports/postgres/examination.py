@@ -1,0 +1,238 @@
+"""A look at the database from outside, by a connection of its own: what it holds, and what is wrong. Blocks."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.findings import Finding, Level, find_server
+from channels_trunk.stats import Survey
+
+from .connecting import MINIMUM_SERVER
+from .names import SCHEMA_VERSION, Names
+from .settings import PostgresSettings
+
+__all__ = ["examine", "find_pooler", "survey"]
+
+_TABLES = ("meta", "state", "log_0", "log_1", "queue", "members", "nodes")
+_RIGHTS = {"meta": "SELECT"}
+_ALL_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE"
+
+
+def survey(settings: PostgresSettings, prefix: str) -> Survey | None:
+    """What the tables hold, or None if they are not there yet; raises TransportUnavailable."""
+    try:
+        with _connected(settings) as connection:
+            names = _names(connection, settings)
+            if names is None or not _is_there(connection, names, "queue"):
+                return None
+            waiting = _ask(
+                connection, names.fill("SELECT channel, count(*) FROM {p}queue WHERE prefix = %s GROUP BY 1"), prefix
+            )
+            logs = names.fill("SELECT (SELECT count(*) FROM {p}log_0) + (SELECT count(*) FROM {p}log_1)")
+            [(log_rows,)] = _ask(connection, logs)
+            tables = [names.table(name) for name in _TABLES]
+            [(size,)] = _ask(
+                connection, "SELECT sum(pg_total_relation_size(t::regclass)) FROM unnest(%s::text[]) t", tables
+            )
+    except psycopg.Error as error:
+        raise TransportUnavailable(f"{settings.where}: {_said(error)}") from None
+    return Survey(waiting=dict(waiting), log_rows=log_rows, size_bytes=int(size))
+
+
+def examine(settings: PostgresSettings) -> Iterator[Finding]:
+    """Say what will keep the layer from working in this database, and what will make it slow."""
+    missing = _find_servers(settings)
+    if missing is not None:
+        yield missing
+        return
+    try:
+        with _connected(settings) as connection:
+            yield from _examine_server(connection, settings)
+    except psycopg.OperationalError as error:
+        yield _error(
+            "login-refused",
+            f"{settings.where}: the server is there, and refuses this connection: {_said(error)}",
+            "Correct the user, the password, the name of the database or the TLS settings; the server's pg_hba.conf "
+            "says who may connect from where, and max_connections how many.",
+        )
+    except psycopg.Error as error:
+        yield _error("server-failed", f"{settings.where}: {_said(error)}", "See what the server's log says of it.")
+
+
+def find_pooler(settings: PostgresSettings) -> Finding | None:
+    """Say that there is a pooler in front of the server and no other way to listen; None also if nobody answers."""
+    if settings.listen_dsn:
+        return None
+    try:
+        with _connected(settings) as connection:
+            return _pooler(connection, settings)
+    except psycopg.Error:
+        return None
+
+
+def _find_servers(settings: PostgresSettings) -> Finding | None:
+    """None if one of the hosts answers, or if libpq alone knows where they are."""
+    parts = conninfo_to_dict(settings.dsn)
+    if parts.get("service") or os.environ.get("PGSERVICE"):
+        return None
+    defaults = {entry.keyword.decode(): (entry.val or b"").decode() for entry in pq.Conninfo.get_defaults()}
+    hosts = str(parts.get("hostaddr") or parts.get("host") or defaults["hostaddr"] or defaults["host"]).split(",")
+    ports = str(parts.get("port") or defaults["port"] or 5432).split(",")
+    missing: Finding | None = None
+    for number, host in enumerate(hosts):
+        if not host or host.startswith("@"):
+            return None  # a socket whose place is built into libpq
+        port = int(ports[number if len(ports) > 1 else 0] or 5432)
+        place = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else host
+        found = find_server(place, port, settings.where)
+        if found is None:
+            return None
+        missing = missing or found
+    return missing
+
+
+def _examine_server(connection: psycopg.Connection[Any], settings: PostgresSettings) -> Iterator[Finding]:
+    if connection.info.server_version < MINIMUM_SERVER:
+        yield _error(
+            "server-too-old", f"{settings.where}: the server is too old", "Use PostgreSQL 12 or newer for the layer."
+        )
+        return
+    [(reads_only,)] = _ask(connection, "SELECT pg_is_in_recovery()")
+    if reads_only:
+        yield _error(
+            "server-read-only",
+            f"{settings.where}: the server is a standby, which only reads",
+            "Name the primary; with several hosts add target_session_attrs=read-write to 'OPTIONS' or 'dsn'.",
+        )
+        return
+    names = _names(connection, settings)
+    if names is None:
+        yield _error(
+            "schema-missing",
+            f"{settings.where}: no schema of the role's search_path exists, or the one in 'schema' does not",
+            "Create the schema, or give another one by 'schema'.",
+        )
+        return
+    yield from _examine_tables(connection, names, settings)
+    if not settings.listen_dsn and (pooler := _pooler(connection, settings)):
+        yield pooler
+
+
+def _examine_tables(connection: psycopg.Connection[Any], names: Names, settings: PostgresSettings) -> Iterator[Finding]:
+    """The tables' version, and the role's rights."""
+    [(may_enter, may_create)] = _ask(
+        connection,
+        "SELECT has_schema_privilege(s, 'USAGE'), has_schema_privilege(s, 'CREATE') FROM (SELECT %s::text) t (s)",
+        names.schema,
+    )
+    if not may_enter:
+        yield _no_rights(settings, f"may not use the schema {names.schema!r}")
+        return
+    if not _is_there(connection, names, "meta"):
+        if not settings.auto_create:
+            yield _error(
+                "tables-missing",
+                f"{settings.where}: the layer's tables are missing in schema {names.schema!r}",
+                "Run the statements that `manage.py trunk_schema` prints, or set 'auto_create' to True.",
+            )
+        elif not may_create:
+            yield _no_rights(settings, f"may not make tables in schema {names.schema!r}")
+        return
+    lacking = []
+    for table in _TABLES:
+        rights = _RIGHTS.get(table, _ALL_RIGHTS).split(", ")
+        if not _is_there(connection, names, table):
+            lacking.append(f"{names.table(table)} is missing")
+        elif not all(_has_right(connection, names.table(table), right) for right in rights):
+            lacking.append(f"may not use {names.table(table)}")
+    if lacking:
+        yield _no_rights(settings, ", ".join(lacking))
+        return
+    version = _ask(connection, names.fill("SELECT value FROM {p}meta WHERE name = 'schema_version'"))
+    if version and int(version[0][0]) > SCHEMA_VERSION:
+        yield _error(
+            "tables-too-new",
+            f"{settings.where}: the tables are of version {version[0][0]}, and this channels-trunk knows "
+            f"{SCHEMA_VERSION}",
+            "Upgrade channels-trunk here, or give another 'schema' or 'table_prefix'.",
+        )
+
+
+def _pooler(connection: psycopg.Connection[Any], settings: PostgresSettings) -> Finding | None:
+    """As the transport finds out: a pooler answers with a process number of its own."""
+    [(pid,)] = _ask(connection, "SELECT pg_backend_pid()")
+    if pid == connection.info.backend_pid:
+        return None
+    return Finding(
+        level=Level.WARNING,
+        code="pooler",
+        text=f"{settings.where}: there is a pooler in front of the server, and LISTEN does not hold there; the layer "
+        f"asks for messages every {settings.polling_interval:g} s instead",
+        remedy="Give the server's own address by 'listen_dsn'; all else goes on through the pooler.",
+    )
+
+
+def _connected(settings: PostgresSettings) -> psycopg.Connection[Any]:
+    conninfo = settings.conninfo(listening=False, application_name="channels-trunk examination")
+    # Nothing is prepared, as a pooler may stand between.
+    connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    if settings.role:
+        try:
+            connection.execute(psycopg.sql.SQL("SET ROLE {}").format(psycopg.sql.Identifier(settings.role)))
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _ask(connection: psycopg.Connection[Any], statement: str, *values: Any) -> list[Any]:
+    # The names in it were checked when the options were.
+    return connection.execute(statement, values or None).fetchall()
+
+
+def _names(connection: psycopg.Connection[Any], settings: PostgresSettings) -> Names | None:
+    if settings.schema:
+        found = _ask(connection, "SELECT nspname::text FROM pg_namespace WHERE nspname = %s", settings.schema)
+    else:
+        found = _ask(connection, "SELECT current_schema()::text")
+    schema = found[0][0] if found else None
+    return None if schema is None else Names(schema, settings.table_prefix)
+
+
+def _is_there(connection: psycopg.Connection[Any], names: Names, table: str) -> bool:
+    [(there,)] = _ask(
+        connection,
+        "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = %s)",
+        names.schema,
+        f"{names.table_prefix.lower()}{table}",
+    )
+    return bool(there)
+
+
+def _has_right(connection: psycopg.Connection[Any], table: str, right: str) -> bool:
+    [(has,)] = _ask(connection, "SELECT has_table_privilege(%s, %s)", table, right)
+    return bool(has)
+
+
+def _no_rights(settings: PostgresSettings, what: str) -> Finding:
+    return _error(
+        "no-rights",
+        f"{settings.where}: the role {what}",
+        "Have the owner run the statements that `manage.py trunk_schema` prints, with the grants at their end, and set "
+        "'auto_create' to False.",
+    )
+
+
+def _error(code: str, text: str, remedy: str) -> Finding:
+    return Finding(level=Level.ERROR, code=code, text=text, remedy=remedy)
+
+
+def _said(error: Exception) -> str:
+    # libpq says which host and what the server answered; it never repeats the password.
+    return " ".join(str(error).split()) or type(error).__name__
