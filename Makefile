@@ -46,7 +46,7 @@ format: prepare-dev
 	@$(venv)/ruff check --fix .
 
 bench: prepare-dev
-	@$(venv)/python -m tools.ensure_servers redis postgres
+	@$(venv)/python -m tools.ensure_servers redis postgres rabbitmq
 	@$(venv)/python benchmarks/run.py $(BENCH_ARGS)
 
 clean:

@@ -75,6 +75,8 @@ def _missing_service(peer: Peer, services: Services) -> str | None:
             services.redis.command("PING")
         if "postgres" in peer.needs:
             services.postgres.version()
+        if "rabbitmq" in peer.needs:
+            services.rabbitmq.version()
     except ServiceError as error:
         return str(error)
     return None
@@ -102,6 +104,8 @@ def measure(options: argparse.Namespace, services: Services) -> Report:
         versions["redis-server"] = services.redis.version()
     if services.postgres_started:
         versions["PostgreSQL"] = services.postgres.version()
+    if services.rabbitmq_started:
+        versions["RabbitMQ"] = services.rabbitmq.version()
     return Report(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         options={

@@ -126,10 +126,10 @@ def _serve(
     link, row = Link(connection), peer_named(peer)
     try:
         row.prepare()
-        layer = make_layer(row.backend, config) if row.backend else None
         if inspect.iscoroutinefunction(role):
-            asyncio.run(_run_role(role, layer, link=link, close=row.close, params=params))
+            asyncio.run(_run_role(role, link, peer=row, config=config, params=params))
         else:
+            layer = _made(row, config)
             role(layer, link, **params)
             asyncio.run(_close(layer, row.close))
     except BaseException as error:
@@ -137,11 +137,17 @@ def _serve(
         raise
 
 
-async def _run_role(role: Role, layer: Layer | None, *, link: Link, close: str, params: dict[str, Any]) -> None:
+def _made(peer: Peer, config: dict[str, Any]) -> Layer | None:
+    return make_layer(peer.backend, config) if peer.backend else None
+
+
+async def _run_role(role: Role, link: Link, *, peer: Peer, config: dict[str, Any], params: dict[str, Any]) -> None:
+    # Made here, not before the loop: channels_rabbitmq must be.
+    layer = _made(peer, config)
     try:
         await role(layer, link, **params)
     finally:
-        await _close(layer, close)
+        await _close(layer, peer.close)
 
 
 async def _close(layer: Layer | None, method: str) -> None:

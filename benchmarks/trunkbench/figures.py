@@ -71,6 +71,16 @@ def crosses_processes(peer: Peer) -> bool:
     return peer.crosses_processes
 
 
+def has_normal_channels(peer: Peer) -> bool:
+    """For workloads on a worker channel."""
+    return peer.crosses_processes and peer.normal_channels
+
+
+def works_on_any_loop(peer: Peer) -> bool:
+    """For workloads whose callers have no event loop of their own."""
+    return peer is not BARE and peer.any_loop
+
+
 def any_layer(peer: Peer) -> bool:
     """For workloads that run within one process as well."""
     return peer is not BARE

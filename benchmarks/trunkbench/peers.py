@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # High enough that no layer refuses or drops for want of room: the workloads compare speed, not limits.
 CAPACITY = 200_000
+# channels_rabbitmq asks the broker for as many messages at once, which AMQP counts in 16 bits.
+MOST_AT_ONCE = 65_000
 
 
 def import_class(backend: str) -> Any:
@@ -32,6 +34,10 @@ class Peer:
     config: Callable[[Services, str], dict[str, Any]]
     distributions: tuple[str, ...]
     crosses_processes: bool = True
+    normal_channels: bool = True
+    """Whether it has worker channels."""
+    any_loop: bool = True
+    """Whether it can be made, and called, outside of the one event loop that it lives in."""
     blocking_api: bool = False
     needs: tuple[str, ...] = ()
     close: str = "close"
@@ -69,6 +75,16 @@ def _postgres(services: Services, run_id: str) -> dict[str, Any]:
 def _channels_postgres(services: Services, run_id: str) -> dict[str, Any]:
     place = services.postgres.fresh_database(run_id, apps=["channels_postgres"])
     return {**place, "TIME_ZONE": None, "prefix": run_id}  # it fails without TIME_ZONE where USE_TZ is true
+
+
+def _rabbitmq(services: Services, run_id: str) -> dict[str, Any]:
+    url = services.rabbitmq.url
+    return {"host": url, "prefix": run_id, "capacity": CAPACITY, "remote_capacity": CAPACITY}
+
+
+def _channels_rabbitmq(services: Services, run_id: str) -> dict[str, Any]:
+    capacities = {"local_capacity": MOST_AT_ONCE, "remote_capacity": CAPACITY}
+    return {"host": services.rabbitmq.url, "groups_exchange": f"{run_id}.groups", **capacities}
 
 
 def _redis_core(services: Services, run_id: str) -> dict[str, Any]:
@@ -119,6 +135,25 @@ PEERS: tuple[Peer, ...] = (
         needs=("postgres",),
         close="",  # there is no such method
         django_apps=("channels_postgres",),
+    ),
+    Peer(
+        name="rabbitmq",
+        label="channels_trunk RabbitMQ",
+        backend="channels_trunk.layers.RabbitMQChannelLayer",
+        config=_rabbitmq,
+        distributions=("channels-trunk", "msgspec"),
+        blocking_api=True,
+        needs=("rabbitmq",),
+    ),
+    Peer(
+        name="channels-rabbitmq",
+        label="channels_rabbitmq",
+        backend="channels_rabbitmq.core.RabbitmqChannelLayer",
+        config=_channels_rabbitmq,
+        distributions=("channels-rabbitmq", "carehare", "pamqp", "msgpack"),
+        normal_channels=False,
+        any_loop=False,
+        needs=("rabbitmq",),
     ),
     Peer(
         name="redis-pubsub",

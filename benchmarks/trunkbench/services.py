@@ -1,4 +1,4 @@
-"""What the layers run on: a directory for files, a private Redis and a private PostgreSQL."""
+"""What the layers run on: a directory for files, a private Redis, PostgreSQL and RabbitMQ."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from trunkbench.postgres import PostgresServer
+    from trunkbench.rabbitmq import RabbitServer
 
 
 class ServiceError(Exception):
@@ -129,6 +130,18 @@ class Services:
         """True if some peer has asked for it."""
         return "postgres" in self.__dict__
 
+    @cached_property
+    def rabbitmq(self) -> RabbitServer:
+        """The private RabbitMQ."""
+        from trunkbench.rabbitmq import RabbitServer
+
+        return RabbitServer(self._base)
+
+    @property
+    def rabbitmq_started(self) -> bool:
+        """True if some peer has asked for it."""
+        return "rabbitmq" in self.__dict__
+
     def next_run(self) -> str:
         """A name that no earlier measurement used, and a clean Redis."""
         self._runs += 1
@@ -153,6 +166,8 @@ class Services:
             self.redis.stop()
         if self.postgres_started:
             self.postgres.stop()
+        if self.rabbitmq_started:
+            self.rabbitmq.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

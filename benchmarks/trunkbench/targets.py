@@ -84,6 +84,15 @@ def _postgres(
     return Target(title=title, ours=ours, theirs=theirs, at_least=at_least, at_most=at_most)
 
 
+def _rabbitmq(
+    workload: str, title: str, *, figure: str = "rate", at_least: float | None = None, at_most: float | None = None
+) -> Target:
+    """RabbitMQ against channels_rabbitmq, on the same broker."""
+    ours, theirs = ((workload, layer, figure) for layer in ("rabbitmq", "channels-rabbitmq"))
+    title = f"{title}: RabbitMQ / channels_rabbitmq"
+    return Target(title=title, ours=ours, theirs=theirs, at_least=at_least, at_most=at_most)
+
+
 TARGETS: tuple[Target, ...] = (
     Target(
         title="one way, 32 senders: SQLite / pubsub",
@@ -163,6 +172,19 @@ TARGETS: tuple[Target, ...] = (
         ours=("sync_api", "postgres", "rate"),
         theirs=("async_to_sync", "channels-postgres", "rate"),
         at_least=5,
+    ),
+    _rabbitmq("one_way_32", "one way, 32 senders", at_least=3),
+    _rabbitmq("round_trip", "round trip, median", figure="median", at_most=1),
+    _rabbitmq("open_loop", "2,000 messages/s, p99", figure="p99", at_most=1),
+    _rabbitmq("large_message", "a message of 1 MB, median", figure="median", at_most=1),
+    _rabbitmq("fan_out", "1,000 members in another process", at_least=1.5),
+    _rabbitmq("group_add_own_rooms", "group_add to own groups, sequential", figure="sequential", at_least=1.5),
+    _rabbitmq("group_add_own_rooms", "group_add to own groups, 32 tasks", figure="tasks", at_least=1.5),
+    _rabbitmq("group_add_one_room", "group_add to one group, sequential", figure="sequential", at_least=1.5),
+    Target(
+        title="plain thread: layer.sync.group_send of RabbitMQ, calls/s",
+        ours=("sync_api", "rabbitmq", "rate"),
+        at_least=1_000,
     ),
     _pubsub("one_way_1", title="one way, 1 sender"),
     _pubsub("group_add_one_room", title="group_add to one group, sequential", figure="sequential"),

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 
-from trunkbench.figures import Bench, Figure, Pace, Sample, Workload, any_layer, clock
+from trunkbench.figures import Bench, Figure, Pace, Sample, Workload, clock, works_on_any_loop
 from trunkbench.layer import (
     PATIENCE_SECONDS,
     Layer,
@@ -147,6 +147,6 @@ WORKLOADS = (
         title="async_to_sync(layer.group_send) from a plain thread",
         figures=(Figure(name="rate", title="calls/s", unit="/s"),),
         measure=partial(measure, way="async_to_sync"),
-        suits=any_layer,
+        suits=works_on_any_loop,
     ),
 )

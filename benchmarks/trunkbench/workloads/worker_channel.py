@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from trunkbench.crew import Member
-from trunkbench.figures import Bench, Figure, Pace, Sample, Workload, clock, crosses_processes
+from trunkbench.figures import Bench, Figure, Pace, Sample, Workload, clock, has_normal_channels
 from trunkbench.layer import PATIENCE_SECONDS, Layer, running, settle
 from trunkbench.ledger import Account
 from trunkbench.link import Link
@@ -118,7 +118,7 @@ WORKLOADS = tuple(
         title=f"Worker channel, {processes} consumer process{'es' if processes > 1 else ''}",
         figures=(Figure(name="rate", title="jobs/s", unit="/s"),),
         measure=partial(measure, processes=processes),
-        suits=crosses_processes,
+        suits=has_normal_channels,
     )
     for processes in (1, 2, 4)
 )
