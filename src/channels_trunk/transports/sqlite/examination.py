@@ -16,6 +16,8 @@ from .errors import translated
 __all__ = ["examine", "survey", "vacuum"]
 
 _ENOUGH_SPACE = 4 * 1024 * 1024
+# No writer of the layer's holds the lock for longer than milliseconds.
+_LONGEST_LOCK = 1.0
 
 
 def survey(settings: SQLiteSettings, prefix: str) -> Survey | None:
@@ -70,7 +72,7 @@ def examine(settings: SQLiteSettings) -> Iterator[Finding]:
 
 def _examine_content(settings: SQLiteSettings) -> Iterator[Finding]:
     try:
-        with closing(sqlite3.connect(settings.path, timeout=settings.timeout, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(settings.path, timeout=_LONGEST_LOCK, isolation_level=None)) as connection:
             [said] = connection.execute("PRAGMA quick_check(1)").fetchone()
             if said == "ok":
                 connection.execute("BEGIN IMMEDIATE")
@@ -88,7 +90,7 @@ def _told(error: sqlite3.Error, settings: SQLiteSettings) -> Finding:
     if isinstance(meaning, Busy):
         return _error(
             "file-locked",
-            f"SQLite file {settings.path}: another program holds its lock for longer than {settings.timeout:g} s",
+            f"SQLite file {settings.path}: another program holds its lock for longer than {_LONGEST_LOCK:g} s",
             "Find out who writes to the file for so long, and end that; or give the layer a file of its own by 'path'.",
         )
     if code == sqlite3.SQLITE_CORRUPT:
