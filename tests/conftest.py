@@ -3,6 +3,7 @@
 import os
 import signal
 
+import django
 import hypothesis
 import pytest
 from django.conf import settings
@@ -13,6 +14,7 @@ pytest_plugins = [
     "tests.plugins.leaks",
     "tests.plugins.proxy",
     "tests.plugins.servers",
+    "tests.plugins.django_databases",
     "tests.plugins.stacks",
 ]
 
@@ -31,7 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not settings.configured:
         settings.configure(
             SECRET_KEY="tests only",
+            INSTALLED_APPS=["channels_trunk"],
             DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
             CHANNEL_LAYERS={},
             USE_TZ=True,
         )
+        django.setup()

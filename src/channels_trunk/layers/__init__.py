@@ -4,14 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .database import DatabaseChannelLayer
     from .memory import MemoryChannelLayer
     from .postgres import PostgresChannelLayer
     from .rabbitmq import RabbitMQChannelLayer
     from .sqlite import SQLiteChannelLayer
 
-__all__ = ["MemoryChannelLayer", "PostgresChannelLayer", "RabbitMQChannelLayer", "SQLiteChannelLayer"]
+__all__ = [
+    "DatabaseChannelLayer",
+    "MemoryChannelLayer",
+    "PostgresChannelLayer",
+    "RabbitMQChannelLayer",
+    "SQLiteChannelLayer",
+]
 
 _MODULES = {
+    "DatabaseChannelLayer": "database",
     "MemoryChannelLayer": "memory",
     "PostgresChannelLayer": "postgres",
     "RabbitMQChannelLayer": "rabbitmq",

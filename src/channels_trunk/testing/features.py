@@ -102,6 +102,8 @@ class LayerUnderTest:
     """The shortest `expiry`, in seconds, that the layer can keep."""
     shortest_group_expiry: float = 1
     """The shortest `group_expiry`, in seconds."""
+    threads: int = 1
+    """How many threads a layer object has at most, however many receivers wait."""
     scale: float = 1.0
     """What the numbers of messages are multiplied with; smaller for a slow layer."""
     patience: float = 1.0

@@ -220,7 +220,8 @@ class KillRules:
             victim.kill()
             await victim.gone()
         await flood
-        await here.send(channel, END)
+        # Not from here: what a node sends to itself may overtake what is on its way from others.
+        await steady.send(channel, END)
         while (message := await here.receive(channel)) != END:
             received.append(message)
         victims = {message["sender"] for message in received} - {"steady"}

@@ -1,0 +1,154 @@
+"""The layer on any database that Django speaks."""
+
+import copy
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+
+from channels_trunk.exceptions import OptionsError
+from channels_trunk.options import CORE_OPTIONS, Option, boolean, seconds, text
+from channels_trunk.transports.base import Transport
+from channels_trunk.transports.database import DatabaseSettings, DatabaseTransport
+from channels_trunk.transports.memory import MemoryTransport
+
+from .base import TrunkChannelLayer, new_future
+from .sqlite import is_test_run
+
+__all__ = ["DatabaseChannelLayer"]
+
+# How long SQLite waits for a lock before the layer looks whether there is something else to do. Seconds.
+_SQLITE_LOCK_WAIT = 0.25
+
+
+class DatabaseChannelLayer(TrunkChannelLayer):
+    """A channel layer for any number of processes, on any database that Django speaks, by its ORM alone.
+
+    `database` is the alias; its tables are made by `manage.py migrate`, with "channels_trunk" in INSTALLED_APPS. The
+    layers for SQLite, PostgreSQL and RabbitMQ are faster; this one polls. In a test run whose database is in memory,
+    the layer is in memory, too.
+    """
+
+    options: ClassVar[tuple[Option, ...]] = (
+        *CORE_OPTIONS,
+        Option("database", DEFAULT_DB_ALIAS, text),
+        Option("auto_trim", True, boolean),
+        Option("polling_interval", 0.04, seconds()),
+        Option("polling_idle_timeout", 1800.0, seconds()),
+    )
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.database: str = self._values["database"]
+        _require_alias(self.database, f"{self._where}['database']")
+
+    def _make_transport(self, values: dict[str, Any]) -> Transport:
+        alias = values["database"]
+        if is_in_memory(alias):
+            # Other processes cannot see such a database, nor can they see this.
+            return MemoryTransport(f"{connections[alias].settings_dict['NAME']} {values['prefix']}")
+        _require_app(self._where)
+        is_awaited = _AskWeakly(self)
+        return DatabaseTransport(lambda: find_settings(values, is_awaited))
+
+    async def clean_expired(self) -> None:
+        """Remove what has expired, as channels-lite's method of this name does; for use with `auto_trim` off."""
+        await self._hub.clean(new_future())
+
+
+class _AskWeakly:
+    """Whether anybody waits at a layer; it does not keep the layer alive."""
+
+    def __init__(self, layer: DatabaseChannelLayer) -> None:
+        self._layer = weakref.ref(layer)
+
+    def __call__(self) -> bool:
+        layer = self._layer()
+        hub = None if layer is None else layer._made
+        if hub is None:
+            return False
+        with hub.lock:
+            return any(box.waiting() for box in hub.router.boxes.values())
+
+
+def find_settings(values: Mapping[str, Any], is_awaited: Callable[[], bool]) -> DatabaseSettings:
+    """What the layer's options and Django's say about the database, now; no I/O."""
+    alias = values["database"]
+    return DatabaseSettings(
+        alias=alias,
+        database=_own_entry(alias),
+        is_awaited=is_awaited,
+        auto_trim=values["auto_trim"],
+        polling_interval=values["polling_interval"],
+        polling_idle_timeout=values["polling_idle_timeout"],
+        # Only there does somebody drop the database while it is in use: and only PostgreSQL refuses.
+        lets_go=is_test_run() and connections[alias].vendor == "postgresql",
+    )
+
+
+def _own_entry(alias: str) -> dict[str, Any]:
+    """The entry of DATABASES as the layer's own connection needs it."""
+    connection = connections[alias]
+    entry = {**connection.settings_dict, "NAME": _database_name(alias), "AUTOCOMMIT": True}
+    options = entry["OPTIONS"] = copy.copy(connection.settings_dict["OPTIONS"])
+    if connection.vendor == "sqlite":
+        # A deferred transaction that begins to write may find that it has read what is stale, and fail.
+        if str(options.get("transaction_mode") or "").upper() != "EXCLUSIVE":
+            options["transaction_mode"] = "IMMEDIATE"
+        options["timeout"] = min(float(options.get("timeout", 5.0)), _SQLITE_LOCK_WAIT)
+    elif connection.vendor == "postgresql":
+        # There is one connection, which is used all the time; and what other transactions commit has to be seen.
+        options.pop("pool", None)
+        options.pop("isolation_level", None)
+    elif connection.vendor == "mysql":
+        options["isolation_level"] = "read committed"
+    # Zero is to close the connection after each request, of which there are none here.
+    entry["CONN_MAX_AGE"] = entry["CONN_MAX_AGE"] or None
+    return entry
+
+
+def _database_name(alias: str) -> Any:
+    """The name of a Django database; in a test run the test database's, never the real one's.
+
+    Where ChannelsLiveServerTestCase starts its server in a new process, only the default database is set to its test
+    name there; the test names of others have to be worked out.
+    """
+    settings = connections[alias].settings_dict
+    name = settings["NAME"]
+    if not name or alias == DEFAULT_DB_ALIAS or not is_test_run():
+        return name
+    test_name = settings["TEST"].get("NAME")
+    if connections[alias].vendor == "sqlite":
+        # Without a name of its own, the test database is in memory.
+        test_name, plain = test_name or ":memory:", os.path.splitext(os.fspath(test_name or ""))[0]
+        return name if is_memory_name(name) or (plain and os.fspath(name).startswith(plain)) else test_name
+    test_name = test_name or TEST_DATABASE_PREFIX + name
+    # Parallel runs add a number to the test name: then Django has set this one, too.
+    return name if name.startswith((TEST_DATABASE_PREFIX, test_name)) else test_name
+
+
+def is_in_memory(alias: str) -> bool:
+    """Whether the database is a SQLite database in memory, which is its process's alone."""
+    return connections[alias].vendor == "sqlite" and is_memory_name(_database_name(alias))
+
+
+def is_memory_name(name: Any) -> bool:
+    """Whether SQLite keeps a database of this name in memory."""
+    return ":memory:" in os.fspath(name) or "mode=memory" in os.fspath(name)
+
+
+def _require_alias(alias: str, where: str) -> None:
+    known = sorted(connections.settings)
+    if alias not in known:
+        raise OptionsError(f"{where}: {alias!r} is not in DATABASES; known: {', '.join(known)}")
+    if connections[alias].vendor == "unknown":
+        raise OptionsError(f"{where}: the database {alias!r} has no ENGINE")
+
+
+def _require_app(where: str) -> None:
+    if not apps.is_installed("channels_trunk"):
+        raise OptionsError(f"{where}: add 'channels_trunk' to INSTALLED_APPS, which has the layer's tables")

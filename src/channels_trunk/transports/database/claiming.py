@@ -1,0 +1,112 @@
+"""Takes messages out of normal channels, and puts them back; each goes to one reader, whatever the connection does.
+
+A claim whose commit was cut off may have been done or not. Each transaction that moves messages therefore leaves a
+receipt in this node's row, by which the next connection sees what became of it.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from channels_trunk.envelope import Envelope, Kind
+from channels_trunk.transports.base import Busy, Claimed, NodeContext
+from channels_trunk.transports.frames import claimed_message
+
+from .nodes import Nodes
+from .queues import QueueRow, Queues
+from .session import Session, Unsure
+from .worker import Job
+from .writer import queue_row
+
+__all__ = ["Claiming", "Unsettled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """Rows that were being moved when the connection ended; without a receipt: rows that are to be put in."""
+
+    rows: Sequence[QueueRow]
+    receipt: str = ""
+    out: bool = True
+
+
+class Claiming:
+    """For the worker's thread. `unsettled` is kept from one connection to the next."""
+
+    def __init__(
+        self, session: Session, context: NodeContext, *, queues: Queues, nodes: Nodes, unsettled: list[Unsettled]
+    ) -> None:
+        self._session = session
+        self._context = context
+        self._queues = queues
+        self._nodes = nodes
+        self._unsettled = unsettled
+        self.expired: set[str] = set()
+        """Channels in which expired messages were found."""
+
+    def claim(self, channel: str, limit: int) -> list[Claimed]:
+        """Delete the oldest rows of a channel, and return the messages that are fresh and can be opened."""
+        while rows := self._take_out(channel, limit):
+            now = self._context.clock.wall()
+            if any(row.expires_at <= now for row in rows):
+                self.expired.add(channel)
+            fresh = [row for row in rows if row.expires_at > now]
+            found = [claimed_message(self._context, *row) for row in fresh]
+            # Where none was good, nobody would be told of what is behind them.
+            if claimed := [message for message in found if message is not None]:
+                return claimed
+        return []
+
+    def _take_out(self, channel: str, limit: int) -> list[QueueRow]:
+        if not self._session.features.has_select_for_update:
+            # Here a transaction takes the one write lock; most workers that are woken for one message come too late.
+            with self._session.translated():
+                if not self._queues.holds(channel):
+                    return []
+        rows: list[QueueRow] = []
+        receipt = secrets.token_hex(8)
+        try:
+            with self._session.transaction():
+                rows = [QueueRow(channel, *row) for row in self._queues.claim(channel, limit)]
+                if rows:
+                    self._nodes.sign(receipt)
+        except Unsure:
+            if rows:
+                self._unsettled.append(Unsettled(rows, receipt))
+            raise
+        return rows
+
+    def restore(self, job: Job[None], claimed: Sequence[Claimed]) -> None:
+        """Insert messages again, in front of all others."""
+        rows = [
+            queue_row(self._context, channel, Envelope(Kind.QUEUE, channel, expires_at, body))
+            for channel, expires_at, body in claimed
+        ]
+        try:
+            self._put_in(rows)
+        except Busy:
+            if not job.is_relied_on:
+                raise
+            self._unsettled.append(Unsettled(rows))
+
+    def _put_in(self, rows: Sequence[QueueRow]) -> None:
+        receipt = secrets.token_hex(8)
+        try:
+            with self._session.transaction():
+                self._queues.put_back(rows)
+                self._nodes.sign(receipt)
+        except Unsure:
+            # Not raised: the caller would try again, and so may this.
+            self._unsettled.append(Unsettled(rows, receipt, out=False))
+
+    def settle(self) -> None:
+        """Find out what became of moves that nobody has answered for; what is in nobody's hands goes back."""
+        # First the one with a receipt: what is put in after it leaves another.
+        for move in sorted(self._unsettled, key=lambda move: not move.receipt):
+            with self._session.translated():
+                receipt = self._nodes.receipt()
+            # A node that was forgotten has no receipt, and what nobody can know is not done again.
+            done = receipt == move.receipt if receipt is not None else not move.out
+            if not move.receipt or done == move.out:
+                self._put_in(move.rows)
+            self._unsettled.remove(move)

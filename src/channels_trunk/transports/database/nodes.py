@@ -1,0 +1,131 @@
+"""The nodes of one prefix, and what this one remembers of the others and of normal channels in groups."""
+
+from typing import Any
+
+from channels_trunk.transports.base import NodeContext
+
+from .log import Head, Log
+from .names import plain_name, stored_name
+from .queues import Queues
+from .session import Session
+
+__all__ = ["FORGOTTEN_AFTER", "Nodes"]
+
+# A node that has not been heard of for so long is forgotten. Seconds.
+FORGOTTEN_AFTER = 30.0
+# And who does not answer to the roll within this time is gone, as far as a caller is concerned who waits for it.
+_ANSWERS_WITHIN = 2.0
+
+
+class Nodes:
+    """The statements, and a cache that is right as long as the generation has not grown."""
+
+    def __init__(self, session: Session, log: Log, queues: Queues, context: NodeContext) -> None:
+        self._session = session
+        self._log = log
+        self._queues = queues
+        self._node = context.node
+        self._prefix = stored_name(context.prefix)
+        self._noted: dict[str, tuple[float, float]] = {}  # nodes, their last heartbeat, and since when it is that
+        self._roll_call: dict[str, float] = {}  # nodes, and their last heartbeat before the roll was called
+        self._roll_called_at = float("-inf")
+        self._mute: set[str] = set()  # nodes that have not answered
+        self.generation = -1
+        self.others: frozenset[str] = frozenset()
+        self.members: dict[str, dict[str, float | None]] = {}  # group to normal channels, each with its end
+
+    def refresh(self, head: Head) -> None:
+        """Read again what has changed since."""
+        if head.generation == self.generation:
+            return
+        self.others = frozenset(self._others().values_list("node", flat=True))
+        members: dict[str, dict[str, float | None]] = {}
+        for group, channel, ends in self._queues.members():
+            members.setdefault(plain_name(group), {})[plain_name(channel)] = ends
+        self.members = members
+        self.generation = head.generation
+
+    def members_of(self, group: str, now: float) -> list[str]:
+        """The normal channels in a group."""
+        return [channel for channel, ends in self.members.get(group, {}).items() if ends is None or ends > now]
+
+    def peers(self, now: float) -> frozenset[str]:
+        """Those that have not been forgotten, and have answered when the roll was last called, if it was; calls it.
+
+        By `now`, this process's own monotonic clock.
+        """
+        seen = dict(self._others().values_list("node", "seen_at"))
+        unchanged = {node for node, seen_at in seen.items() if self._roll_call.get(node) == seen_at}
+        if now - self._roll_called_at < _ANSWERS_WITHIN:
+            self._mute &= unchanged
+        else:
+            self._mute = unchanged
+            self._roll_call, self._roll_called_at = seen, now
+            if seen:
+                with self._session.transaction():
+                    self._log.lock(roll=1)
+        return frozenset(map(plain_name, seen.keys() - self._mute))
+
+    # --- this node's row; in a transaction that holds the lock
+
+    def register(self, position: int, now: float) -> None:
+        """Take part from here on."""
+        changes = {"prefix": self._prefix, "position": position, "seen_at": now}
+        if not self._own().update(**changes):
+            self._own().create(node=self._node, **changes)
+
+    def leave(self) -> bool:
+        """Take part no more; whether this was the last node of the prefix."""
+        self._log.lock(generation=1)
+        self._own().delete()
+        return not self._others().exists()
+
+    # --- this node's row
+
+    def heartbeat(self, position: int, now: float) -> bool:
+        """Say that this node lives, and how far it has read; whether it was still known."""
+        return bool(self._own().update(position=position, seen_at=now))
+
+    def sign(self, receipt: str) -> None:
+        """In a transaction: leave a mark by which its commit can be told."""
+        self._own().update(receipt=receipt)
+
+    def receipt(self) -> str | None:
+        """The mark of the latest transaction that was committed; None if the node was forgotten."""
+        for (receipt,) in self._own().values_list("receipt"):
+            return str(receipt)
+        return None
+
+    # --- the others
+
+    def silent(self, now: float) -> list[str]:
+        """Those whose heartbeat has not changed for a while by `now`, this process's own monotonic clock.
+
+        The wall clocks of two machines may differ.
+        """
+        rows = self._others().values_list("node", "seen_at")
+        self._noted = {
+            node: (seen_at, self._noted[node][1] if self._noted.get(node, (None,))[0] == seen_at else now)
+            for node, seen_at in rows
+        }
+        return [node for node, (_, noted_at) in self._noted.items() if now - noted_at > FORGOTTEN_AFTER]
+
+    def forget(self, nodes: list[str]) -> None:
+        """In a transaction."""
+        self._log.lock(generation=1)
+        self._others().filter(node__in=nodes).delete()
+
+    def is_eldest(self) -> bool:
+        """Whether it is this node that tidies up: the first of those that are not forgotten."""
+        return not self._others().filter(node__lt=self._node).exists()
+
+    def read_by_all(self) -> int | None:
+        """How far the slowest node has read, as far as is known."""
+        positions = list(self._session.model("Node").filter(prefix=self._prefix).values_list("position", flat=True))
+        return min(positions, default=None)
+
+    def _own(self) -> Any:
+        return self._session.model("Node").filter(node=self._node)
+
+    def _others(self) -> Any:
+        return self._session.model("Node").filter(prefix=self._prefix).exclude(node=self._node)

@@ -1,0 +1,281 @@
+"""One node's part in the log: begins, reads, keeps up. Everything here is for the worker's thread."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from channels_trunk.envelope import Envelope
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.base import Busy, NodeContext
+from channels_trunk.transports.frames import envelopes_for_node
+
+from .claiming import Claiming, Unsettled
+from .log import Head, Log
+from .names import plain_name, stored_name
+from .nodes import Nodes
+from .pace import Pace
+from .queues import Queues
+from .session import Session
+from .settings import DatabaseSettings
+from .writer import Published, Writer
+
+__all__ = ["HEARTBEAT", "Part", "Place"]
+
+HEARTBEAT = 5.0
+_SOON = 0.1
+# A worker that was killed in the middle of a claim has left rows that nobody is told of. Seconds.
+_QUEUE_CHECK = 1.0
+# What is written and read before maintenance comes ahead of its time. Bytes.
+_BUSTLE = 2 * 1024 * 1024
+# In a test run the connection is let go of when nothing has happened for so long, and made again so often. Seconds.
+_LET_GO_AFTER = 1.0
+_AFTER_ERROR = 1.0
+# A node that rests looks only so often: others may ask it something.
+_RESTING_LOOK = 1.0
+_MODELS = ("Sequencer", "LogRow", "QueuedMessage", "Member", "Node")
+
+
+class Place(NamedTuple):
+    """Where a node has read to, and in which life of the tables."""
+
+    epoch: int
+    cursor: int
+
+
+class Part:
+    """From one connection's begin to its end."""
+
+    def __init__(
+        self, session: Session, settings: DatabaseSettings, context: NodeContext, *, unsettled: list[Unsettled]
+    ) -> None:
+        self._session = session
+        self._settings = settings
+        self._context = context
+        prefix, node = stored_name(context.prefix), stored_name(context.node)
+        self._log = Log(session, prefix, node)
+        self.queues = Queues(session, self._log, prefix)
+        self.nodes = Nodes(session, self._log, self.queues, context)
+        self.claiming = Claiming(session, context, queues=self.queues, nodes=self.nodes, unsettled=unsettled)
+        self._writer = Writer(
+            session, context, log=self._log, queues=self.queues, nodes=self.nodes, is_current=self._is_current
+        )
+        now = context.clock.monotonic()
+        self._pace = Pace(settings.polling_interval, settings.polling_idle_timeout, now=now)
+        self._place: Place | None = None
+        self._stamp = (0, 0)  # the ranks at the ends of the queues, when they were looked at
+        self._queues_checked_at = self._looked_at = now
+        self._roll = -1
+        self._bustle = 0
+        self.watched: frozenset[str] = frozenset()
+        self.look_soon: Callable[[float], None] = lambda _seconds: None
+
+    @property
+    def place(self) -> Place | None:
+        """For the next connection to go on from; any thread."""
+        return self._place
+
+    # --- begin and end
+
+    def begin(self, place: Place | None) -> None:
+        """Take part, from `place` on if that is still there."""
+        with self._session.translated():
+            self._session.ensure()
+            for name in _MODELS:
+                fields = [field.attname for field in self._session.model(name).model._meta.concrete_fields]
+                list(self._session.model(name).values_list(*fields)[:1])
+        self.claiming.settle()
+        self._place = place
+        self._take_part()
+
+    def _take_part(self) -> None:
+        """Write this node's row, and find out where it reads on."""
+        gap = ""
+        with self._session.transaction():
+            self._log.begin()
+            head = self._log.lock(generation=1)
+            place = self._place
+            if place is None:
+                place = Place(head.epoch, head.position)
+            elif place.epoch != head.epoch or place.cursor > head.position:
+                gap = f"the tables in {self._settings.where} were emptied"
+                # Whatever is there was appended since.
+                lowest = self._log.lowest()
+                place = Place(head.epoch, head.position if lowest is None else lowest - 1)
+            self.nodes.register(place.cursor, self._context.clock.wall())
+        self.nodes.generation = -1
+        self._place = place
+        if gap:
+            self._context.sink.gap(gap)
+
+    def end(self) -> None:
+        """Take part no more."""
+        with self._session.transaction():
+            if self.nodes.leave():
+                self._log.clear()
+        self._place = None
+
+    # --- in
+
+    def look(self) -> float:
+        """Read what has come; return in how many seconds to look again."""
+        now = self._context.clock.monotonic()
+        if self._place is None:
+            return _SOON
+        if now - self._looked_at < _RESTING_LOOK and self._pace.rests(now, self._settings.is_awaited):
+            return self._pace.resting
+        try:
+            with self._session.translated():
+                self._session.ensure()
+                more = self._read(now)
+        except (Busy, TransportUnavailable):
+            return max(self._pace.wait(), _SOON)
+        except Exception as error:  # noqa: BLE001 - the thread must go on, and the hub begin anew
+            self._context.sink.lost(error)
+            return _AFTER_ERROR
+        if more:
+            return 0.0
+        if self._settings.lets_go and self._pace.quiet_for(now) > _LET_GO_AFTER:
+            self._session.let_go()
+            return _LET_GO_AFTER
+        return self._pace.wait()
+
+    def _is_current(self, head: Head) -> bool:
+        return self._place is not None and head.epoch == self._place.epoch and head.position >= self._place.cursor
+
+    def _read(self, now: float) -> bool:
+        """Whether there is more to read."""
+        self._looked_at = now
+        head = self._log.head()
+        if head is None or not self._is_current(head):
+            self._take_part()
+            return True
+        if head.roll != self._roll:
+            self._roll = head.roll
+            self._say_here()
+        more = self._place is not None and self._place.cursor < head.position and self._read_rows(self._place, head)
+        self._check_queues(head, now)
+        if self.claiming.expired:
+            self._drop_expired()
+        return more
+
+    def _read_rows(self, place: Place, head: Head) -> bool:
+        found = self._log.read(place.cursor, head.position)
+        self._place = place._replace(cursor=found.cursor)
+        if found.has_gap:
+            self._context.sink.gap("the log was trimmed before this process had read it")
+        envelopes: list[Envelope] = []
+        for frame in found.frames:
+            self._note_bytes(len(frame))
+            envelopes += envelopes_for_node(self._context, frame)
+        if found.frames:
+            self._pace.stir(self._context.clock.monotonic())
+        if envelopes:
+            self._context.sink.received(envelopes)
+        return found.more
+
+    def _check_queues(self, head: Head, now: float) -> None:
+        stamp = (head.back, head.front)
+        if not self.watched or (stamp == self._stamp and now - self._queues_checked_at < _QUEUE_CHECK):
+            return
+        waiting = self.queues.waiting(self.watched)
+        if stamp != self._stamp:
+            self._pace.stir(now)
+        self._stamp, self._queues_checked_at = stamp, now
+        if waiting:
+            self._context.sink.available(waiting)
+
+    def watch(self, channels: frozenset[str]) -> None:
+        """Look at these queues, too, from now on."""
+        if not channels <= self.watched:
+            self._stamp = (0, 0)
+        self.watched = channels
+
+    def peers(self) -> frozenset[str]:
+        """The other nodes that are alive."""
+        return self.nodes.peers(self._context.clock.monotonic())
+
+    # --- out
+
+    def publish(self, batch: list[Envelope]) -> list[int]:
+        """Append a batch; return the indexes of those whose normal channel is full."""
+        published = self._writer.publish(batch)
+        self._keep_up(published)
+        for channel in published.dropped:
+            self._context.sink.dropped(channel)
+        if own := published.filled & self.watched:
+            self._context.sink.available(sorted(own))
+        return list(published.refused)
+
+    def _keep_up(self, published: Published) -> None:
+        """Our own row is read, if it is the next; and an answer may come soon."""
+        place = self._place
+        if published.position is not None and place is not None and published.position == place.cursor + 1:
+            self._place = place._replace(cursor=published.position)
+        self._note_bytes(published.size)
+        if published.size:
+            self._pace.stir(self._context.clock.monotonic())
+            self.look_soon(self._pace.wait())
+
+    def _note_bytes(self, size: int) -> None:
+        self._bustle += size
+        if self._bustle > _BUSTLE:
+            self._bustle = 0
+            self._context.sink.maintain_soon()
+
+    # --- upkeep
+
+    def maintain(self) -> float:
+        """Heartbeat, and then whatever is due; soon again if that was not all."""
+        self._session.renew()
+        with self._session.translated():
+            self._session.ensure()
+            self.claiming.settle()
+            while self._read(self._context.clock.monotonic()):
+                pass
+            self._say_here()
+            self._forget_the_silent()
+            more = self._settings.auto_trim and self.nodes.is_eldest() and self._tidy()
+        return _SOON if more else HEARTBEAT
+
+    def _say_here(self) -> None:
+        cursor = self._place.cursor if self._place is not None else 0
+        if not self.nodes.heartbeat(cursor, self._context.clock.wall()):
+            # Forgotten by the others, because this process was stopped for a while.
+            self._take_part()
+            self._context.sink.gap("this process was taken for dead by others")
+
+    def _forget_the_silent(self) -> None:
+        if silent := self.nodes.silent(self._context.clock.monotonic()):
+            with self._session.transaction():
+                self.nodes.forget(silent)
+
+    def trim(self) -> None:
+        """Tidy up until there is nothing left to do."""
+        with self._session.translated():
+            self._session.ensure()
+            while self._tidy():
+                pass
+
+    def _tidy(self) -> bool:
+        """Remove what nobody needs any more, a bounded number of rows; whether there is more to do."""
+        now = self._context.clock.wall()
+        read_by_all = self.nodes.read_by_all()
+        more = read_by_all is not None and self._log.trim(read_by_all, now)
+        self._log.clear_strangers(now)
+        self.queues.clear_strangers(now)
+        self.claiming.expired.update(map(plain_name, self.queues.expired(now)))
+        more = bool(self.claiming.expired) or more
+        self._drop_expired()
+        if self.queues.has_ended_members(now):
+            with self._session.transaction():
+                self._log.lock(generation=1)
+                self.queues.drop_ended_members(now)
+        return more
+
+    def _drop_expired(self) -> None:
+        now = self._context.clock.wall()
+        while self.claiming.expired:
+            channel = next(iter(self.claiming.expired))
+            with self._session.transaction():
+                self._log.lock()
+                self.queues.drop_expired(channel, now)
+            self.claiming.expired.discard(channel)

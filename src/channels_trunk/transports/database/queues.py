@@ -1,0 +1,157 @@
+"""Normal channels: rows that are claimed by deleting them, in the order of their ranks."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from .log import Head, Log
+from .names import stored_name
+from .session import Session
+
+__all__ = ["QueueRow", "Queues"]
+
+# Some databases take no more values in one IN.
+_NAMES_AT_ONCE = 500
+_ROWS_PER_STEP = 200
+
+
+class QueueRow(NamedTuple):
+    """A message of a normal channel."""
+
+    channel: str
+    expires_at: float
+    frame: bytes
+
+
+class Queues:
+    """The statements; `prefix` as the tables have it, names of channels as they are."""
+
+    def __init__(self, session: Session, log: Log, prefix: str) -> None:
+        self._session = session
+        self._log = log
+        self._prefix = prefix
+
+    # --- in a transaction that holds the sequencer's lock
+
+    def room(self, channel: str, capacity: int, wanted: int, now: float) -> int:
+        """How many of `wanted` messages a channel takes."""
+        rows = self._rows(channel)
+        # Not all of them: where a capacity is high, or nobody enforces it, counting costs more the fuller it is.
+        room = capacity - rows[: capacity + 1].count() if capacity < 1 << 40 else wanted
+        if room < wanted and self.drop_expired(channel, now):
+            room = capacity - rows[: capacity + 1].count()
+        return max(0, min(room, wanted))
+
+    def drop_expired(self, channel: str, now: float) -> bool:
+        """Drop a channel's expired messages; if there were any, it leaves its groups, as nobody reads it any more."""
+        count, _ = self._rows(channel).filter(expires_at__lte=now).delete()
+        if count and self._members().filter(channel=stored_name(channel)).delete()[0]:
+            self._log.lock(generation=1)
+        return bool(count)
+
+    def append(self, rows: Sequence[QueueRow], last: int) -> None:
+        """Add rows; the last of them gets this rank."""
+        first = last - len(rows) + 1
+        model = self._session.model("QueuedMessage")
+        model.bulk_create(
+            [
+                model.model(
+                    prefix=self._prefix,
+                    channel=stored_name(row.channel),
+                    rank=first + index,
+                    expires_at=row.expires_at,
+                    frame=row.frame,
+                )
+                for index, row in enumerate(rows)
+            ]
+        )
+
+    def put_back(self, rows: Sequence[QueueRow]) -> Head:
+        """Add rows in front of all others, in their order."""
+        head = self._log.lock(front=len(rows), back=0)
+        self.append(rows, head.front + len(rows) - 1)
+        return head
+
+    def purge(self) -> None:
+        """Remove every message and membership."""
+        self._log.lock(generation=1)
+        self._session.model("QueuedMessage").filter(prefix=self._prefix).delete()
+        self._members().delete()
+
+    def bind(self, group: str, channel: str, expires_at: float | None) -> None:
+        """Write the membership."""
+        self._log.lock(generation=1)
+        member = {"prefix": self._prefix, "group_name": stored_name(group), "channel": stored_name(channel)}
+        if not self._members().filter(**member).update(expires_at=expires_at):
+            self._members().create(**member, expires_at=expires_at)
+
+    def unbind(self, group: str, channel: str) -> None:
+        """Remove the membership."""
+        self._log.lock(generation=1)
+        self._members().filter(group_name=stored_name(group), channel=stored_name(channel)).delete()
+
+    # --- in a transaction
+
+    def claim(self, channel: str, limit: int) -> list[tuple[float, bytes]]:
+        """Take out the oldest messages of a channel: (expires_at, frame)."""
+        features = self._session.features
+        rows = self._rows(channel).order_by("rank")
+        lockable = features.has_select_for_update and features.supports_select_for_update_with_limit
+        if lockable:
+            rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+        found = list(rows.values_list("id", "expires_at", "frame")[:limit])
+        if lockable:
+            self._by_id([row for row, _, _ in found]).delete()
+            return [(expires_at, bytes(frame)) for _, expires_at, frame in found]
+        # One by one: who deletes a row has it.
+        return [(expires_at, bytes(frame)) for row, expires_at, frame in found if self._by_id([row]).delete()[0]]
+
+    # --- anywhere
+
+    def holds(self, channel: str) -> bool:
+        """Whether a channel has rows."""
+        return bool(self._rows(channel).exists())
+
+    def waiting(self, channels: Iterable[str]) -> list[str]:
+        """Which of these channels have rows."""
+        stored = {stored_name(channel): channel for channel in channels}
+        names = sorted(stored)
+        found: list[str] = []
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            some = names[start : start + _NAMES_AT_ONCE]
+            rows = self._session.model("QueuedMessage").filter(prefix=self._prefix, channel__in=some)
+            found += [stored[name] for name in rows.values_list("channel", flat=True).distinct()]
+        return found
+
+    def members(self) -> list[tuple[str, str, float | None]]:
+        """Every membership: group and channel, as the tables have them, and its end."""
+        return list(self._members().values_list("group_name", "channel", "expires_at"))
+
+    def expired(self, now: float) -> list[str]:
+        """Channels, as the tables have them, with expired messages among the oldest of this prefix."""
+        oldest = self._session.model("QueuedMessage").filter(prefix=self._prefix).order_by("id")
+        rows = oldest.values_list("channel", "expires_at")[:_ROWS_PER_STEP]
+        return sorted({channel for channel, expires_at in rows if expires_at <= now})
+
+    def has_ended_members(self, now: float) -> bool:
+        """Whether there are memberships that have ended."""
+        return bool(self._members().filter(expires_at__lte=now).exists())
+
+    def drop_ended_members(self, now: float) -> None:
+        """In a transaction that holds the lock: remove memberships that have ended."""
+        self._members().filter(expires_at__lte=now).delete()
+
+    def clear_strangers(self, now: float) -> None:
+        """Remove expired messages of other prefixes, if they are among the oldest of all."""
+        oldest = self._session.model("QueuedMessage").order_by("id").values_list("id", "expires_at")[:_ROWS_PER_STEP]
+        expired = [row for row, expires_at in oldest if expires_at <= now]
+        if expired:
+            self._by_id(expired).exclude(prefix=self._prefix).delete()
+
+    def _rows(self, channel: str) -> Any:
+        return self._session.model("QueuedMessage").filter(prefix=self._prefix, channel=stored_name(channel))
+
+    def _by_id(self, ids: Sequence[int]) -> Any:
+        return self._session.model("QueuedMessage").filter(id__in=ids)
+
+    def _members(self) -> Any:
+        return self._session.model("Member").filter(prefix=self._prefix)

@@ -1,0 +1,212 @@
+"""The transport's own connection, made by Django's backend of the alias; it lives in the worker's thread.
+
+It is never that of a caller's thread, so nothing here is in a caller's transaction, and no close_old_connections() or
+change of settings there reaches it.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.apps import apps
+from django.db import Error, connections, transaction
+from django.db.utils import load_backend
+
+from channels_trunk.exceptions import SchemaMismatch, TransportError, TransportUnavailable
+from channels_trunk.transports.base import Busy
+
+from .errors import Trouble, trouble_of
+from .settings import DatabaseSettings
+from .worker import Job
+
+__all__ = ["Session", "Unsure"]
+
+# A transaction that waits for another gives up after this, and is tried again for as long as its sender waits. Seconds.
+_LOCK_WAIT = 1
+# A process that stands still while it holds the lock of the log keeps everybody from appending; no longer than this.
+_STANDSTILL = 10
+
+
+class Unsure(TransportUnavailable):
+    """The connection ended while a transaction was being committed: nobody knows whether it was."""
+
+
+class Session:
+    """Everything but cut() and abandon() is for the worker's thread alone."""
+
+    def __init__(self, settings: DatabaseSettings, *, away: Callable[[Exception], None], full: Callable[[str], None]):
+        self._settings = settings
+        self._alias = settings.alias
+        self._away = away
+        self._full = full
+        self._is_full = False
+        self.failure: TransportUnavailable | None = None
+        """Why the connection is of no use any more."""
+        self._connection: Any = None  # of Django's; in use by the worker's thread
+        self.job: Job[Any] | None = None
+
+    @property
+    def features(self) -> Any:
+        """What the database can do."""
+        return self._connection.features
+
+    def model(self, name: str) -> Any:
+        """The rows of a model in this database."""
+        return apps.get_model("channels_trunk", name)._base_manager.using(self._alias)
+
+    # --- connecting
+
+    def ensure(self) -> None:
+        """Be connected. Raises Busy once the connection was lost: the next one is another session's."""
+        if self.failure is not None:
+            raise Busy
+        if self._connection is None:
+            backend = load_backend(self._settings.database["ENGINE"])
+            self._connection = backend.DatabaseWrapper(dict(self._settings.database), self._alias)
+            # With DEBUG = True Django would log every statement with its values, which are messages.
+            self._connection.make_debug_cursor = self._connection.make_cursor
+            connections[self._alias] = self._connection  # in this thread
+        if self._connection.connection is None:
+            self._connection.ensure_connection()
+            self._tune()
+
+    def _tune(self) -> None:
+        vendor = self._connection.vendor
+        with self._connection.cursor() as cursor:
+            if vendor == "sqlite":
+                cursor.execute("PRAGMA journal_mode")
+                if cursor.fetchone()[0] == "wal":
+                    # Safe in WAL mode, and without an fsync for each commit.
+                    cursor.execute("PRAGMA synchronous = NORMAL")
+            elif vendor == "postgresql" and not self._settings.database.get("DISABLE_SERVER_SIDE_CURSORS"):
+                # Who has disabled those has a pooler, which would hand these settings on to others.
+                cursor.execute(f"SET lock_timeout = '{_LOCK_WAIT}s'")
+                cursor.execute(f"SET idle_in_transaction_session_timeout = '{_STANDSTILL}s'")
+            elif vendor == "mysql":
+                cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}")
+                if self._connection.mysql_is_mariadb:
+                    cursor.execute(f"SET SESSION idle_transaction_timeout = {_STANDSTILL}")
+
+    def renew(self) -> None:
+        """Close the connection if it is too old or has failed, as Django does between two requests."""
+        if self._connection is not None:
+            self._connection.close_if_unusable_or_obsolete()
+
+    def let_go(self) -> None:
+        """Close the connection until it is needed again."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def end(self) -> None:
+        """Close the connection for good."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Error):
+                connection.close()
+            del connections[self._alias]
+
+    # --- work
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Raises Unsure if nobody can know which; Busy where it is nothing, and may be tried again."""
+        job, committing = self.job, False
+        try:
+            with self.translated(), transaction.atomic(using=self._alias):
+                yield
+                if job is not None:
+                    job.commit_begins()
+                committing = True
+        except TransportUnavailable as error:
+            if committing:
+                raise Unsure(str(error)) from error
+            # It certainly was not done; whoever tries again does so over the next connection.
+            raise Busy from error
+        except Busy:
+            if committing and job is not None:
+                job.commit_failed()
+            raise
+        self._has_room()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn errors of Django's into those of the contract."""
+        try:
+            yield
+        except Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Error) -> Exception:
+        trouble = trouble_of(error)
+        text = f"{self._settings.where}: {error}"
+        if trouble is Trouble.BUSY:
+            return Busy()
+        if trouble is Trouble.FULL:
+            self._is_full = True
+            self._full(text)
+            return Busy()
+        if trouble is Trouble.SCHEMA or (trouble is not Trouble.AWAY and self._lacks_tables()):
+            return SchemaMismatch(self._how_to_migrate(error))
+        if trouble is Trouble.REFUSED:
+            return TransportError(text)
+        away = TransportUnavailable(text)
+        self.failure = away
+        self._away(away)
+        return away
+
+    def _has_room(self) -> None:
+        if self._is_full:
+            self._is_full = False
+            self._full("")
+
+    def _lacks_tables(self) -> bool:
+        with suppress(Error):
+            if self._connection is not None and not self._connection.in_atomic_block:
+                there = self._connection.introspection.table_names()
+                tables = {model._meta.db_table for model in apps.get_app_config("channels_trunk").get_models()}
+                return not tables <= {str(name) for name in there}
+        return False
+
+    def _how_to_migrate(self, error: Error) -> str:
+        option = "" if self._alias == "default" else f" --database {self._alias}"
+        return (
+            f"{self._settings.where}: {error}. The tables of channels_trunk are missing or old: run "
+            f"`manage.py migrate channels_trunk{option}`"
+        )
+
+    # --- from other threads
+
+    def cut(self) -> None:
+        """End what the worker's thread waits for; any thread."""
+        descriptor = self._descriptor()
+        if descriptor is not None:
+            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """In the child of a fork: close the descriptor without a word to the server, which is the parent's."""
+        connection = self._connection
+        if connection is None or connection.connection is None:
+            return
+        if connection.vendor == "sqlite":
+            # SQLite keeps book of the locks that the process holds: connections that are inherited would have the
+            # child believe that it holds the parent's.
+            with suppress(Exception):
+                connection.connection.close()
+        elif (descriptor := self._descriptor()) is not None:
+            # A copy of the descriptor would keep the server from noticing that the parent has died. The number stays
+            # taken, as the client library may close it one day.
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, descriptor)
+            os.close(nothing)
+
+    def _descriptor(self) -> int | None:
+        """Of the connection's socket; None where there is none, or the driver hides it."""
+        raw = getattr(self._connection, "connection", None)
+        holder = raw if hasattr(raw, "fileno") else getattr(raw, "_sock", None)  # psycopg, mysqlclient; PyMySQL
+        try:
+            return None if holder is None else int(holder.fileno())
+        except Exception:  # noqa: BLE001 - a connection that is closed; each driver has an error of its own
+            return None

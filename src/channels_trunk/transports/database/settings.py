@@ -1,0 +1,28 @@
+"""What the transport is told about its database."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["DatabaseSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """Where the tables are, and how often to look at them."""
+
+    alias: str
+    database: Mapping[str, Any]
+    """The entry of DATABASES, complete, and for the transport's own connection."""
+    is_awaited: Callable[[], bool]
+    """Whether anybody waits for a message at this node; any thread."""
+    auto_trim: bool = True
+    polling_interval: float = 0.04
+    polling_idle_timeout: float = 1800.0
+    lets_go: bool = False
+    """Do without a connection between looks while nothing happens: somebody may want to drop the database."""
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"the database {self.alias!r}"

@@ -1,0 +1,139 @@
+"""Out: a batch of envelopes is one row of the log, and each message of a normal channel a row of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from channels_trunk.envelope import Envelope, Kind
+from channels_trunk.transports.base import Busy, NodeContext
+
+from .log import Head, Log
+from .nodes import Nodes
+from .queues import QueueRow, Queues
+from .session import Session
+
+__all__ = ["Published", "Writer", "queue_row"]
+
+
+class Wanted(NamedTuple):
+    """A message for a normal channel, and its place in the batch (None: as a group's member)."""
+
+    channel: str
+    place: int | None
+    envelope: Envelope
+
+
+class Published(NamedTuple):
+    """What became of a batch."""
+
+    refused: Sequence[int] = ()
+    dropped: Sequence[str] = ()
+    """Normal channels in groups that were full."""
+    filled: frozenset[str] = frozenset()
+    """Normal channels that got messages."""
+    position: int | None = None
+    size: int = 0
+
+
+class Writer:
+    """For the worker's thread."""
+
+    def __init__(
+        self,
+        session: Session,
+        context: NodeContext,
+        *,
+        log: Log,
+        queues: Queues,
+        nodes: Nodes,
+        is_current: Callable[[Head], bool],
+    ) -> None:
+        self._session = session
+        self._context = context
+        self._log = log
+        self._queues = queues
+        self._nodes = nodes
+        self._is_current = is_current
+
+    def publish(self, batch: Sequence[Envelope]) -> Published:
+        """Append a batch. Raises Busy where nothing was stored."""
+        for_log = [envelope for envelope in batch if envelope.kind != Kind.QUEUE]
+        if not self._nodes.others and not self._wanted(batch) and not self._anybody_else():
+            return Published()
+        frame = self._context.codec.encode_frame(self._context.node, for_log) if for_log else b""
+        with self._session.transaction():
+            return self._store(batch, for_log, frame)
+
+    def _anybody_else(self) -> bool:
+        """Whether a batch concerns anybody: a process by itself writes nothing that nobody else can hear."""
+        with self._session.translated():
+            head = self._log.head()
+            self._follow(head)
+        return bool(self._nodes.others or self._nodes.members)
+
+    def _follow(self, head: Head | None) -> None:
+        if head is None or not self._is_current(head):
+            raise Busy  # the tables were emptied; the next look begins anew
+        self._nodes.refresh(head)
+
+    def _store(self, batch: Sequence[Envelope], for_log: Sequence[Envelope], frame: bytes) -> Published:
+        rows = 1 if for_log and self._nodes.others else 0
+        wanted = self._wanted(batch)
+        head = self._log.lock(rows=rows, back=len(wanted))
+        if head.generation != self._nodes.generation or not self._is_current(head):
+            self._follow(head)
+            if for_log and self._nodes.others and not rows:
+                rows = 1
+                head = self._log.lock(rows=1)
+            wanted = self._wanted(batch)
+            if wanted:
+                # What was counted on before is left out: ranks need not follow one another.
+                head = self._log.lock(back=len(wanted))
+        if rows:
+            self._log.append(head.position, max(envelope.expires_at for envelope in for_log), frame)
+        published = self._enqueue(wanted, head) if wanted else Published()
+        return published._replace(
+            position=head.position if rows else None, size=published.size + (len(frame) if rows else 0)
+        )
+
+    def _wanted(self, batch: Sequence[Envelope]) -> list[Wanted]:
+        now = self._context.clock.wall()
+        wanted: list[Wanted] = []
+        for index, envelope in enumerate(batch):
+            if envelope.kind == Kind.QUEUE:
+                wanted.append(Wanted(envelope.target, index, envelope))
+            elif envelope.kind == Kind.GROUP and self._nodes.members:
+                members = self._nodes.members_of(envelope.target, now)
+                wanted += [Wanted(channel, None, envelope) for channel in members]
+        return wanted
+
+    def _enqueue(self, wanted: Sequence[Wanted], head: Head) -> Published:
+        """Add rows as far as there is room."""
+        now = self._context.clock.wall()
+        counts: dict[str, int] = {}
+        for entry in wanted:
+            counts[entry.channel] = counts.get(entry.channel, 0) + 1
+        room = {
+            channel: self._queues.room(channel, self._context.capacity_of(channel), count, now)
+            for channel, count in counts.items()
+        }
+        rows: list[QueueRow] = []
+        refused: list[int] = []
+        dropped: list[str] = []
+        for channel, place, envelope in wanted:
+            if room[channel] > 0:
+                room[channel] -= 1
+                rows.append(queue_row(self._context, channel, envelope))
+            elif place is None:
+                dropped.append(channel)
+            else:
+                refused.append(place)
+        if rows:
+            self._queues.append(rows, head.back)
+        filled = frozenset(row.channel for row in rows)
+        return Published(refused, dropped, filled, size=sum(len(row.frame) for row in rows))
+
+
+def queue_row(context: NodeContext, channel: str, envelope: Envelope) -> QueueRow:
+    """A row for a normal channel; its frame says for which, so that no row can pass for another channel's."""
+    own = Envelope(Kind.QUEUE, channel, envelope.expires_at, envelope.body)
+    return QueueRow(channel, envelope.expires_at, context.codec.encode_frame(context.node, [own]))
