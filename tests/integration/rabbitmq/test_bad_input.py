@@ -121,7 +121,7 @@ async def test_what_is_no_message_is_skipped(make_layer: MakeLayer, url: str) ->
     node = layer.stats().node
     await layer.send("jobs", {"type": "first"})
     frame = "application/vnd.channels-trunk.frame"
-    async with aiormq.connect(url) as connection:
+    async with await aiormq.connect(url) as connection:
         other = await connection.channel()
         for body, kind in ((b"\xc1", None), (b"junk", frame), (b"", frame), (b"\x90", None), (b"\x09\x00", frame)):
             properties = aiormq.spec.Basic.Properties(content_type=kind)

@@ -16,7 +16,7 @@ NEWS = {"type": "news", "text": "from elsewhere", "list": [1, None, {"a": b"byte
 
 @pytest.fixture
 async def publisher(url: str) -> AsyncIterator[aiormq.abc.AbstractChannel]:
-    async with aiormq.connect(url) as connection:
+    async with await aiormq.connect(url) as connection:
         yield await connection.channel()
 
 

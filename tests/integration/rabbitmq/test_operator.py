@@ -27,7 +27,7 @@ async def test_a_deleted_node_queue_is_a_gap(make_layer: MakeLayer, broker: Rabb
     channel = await there.new_channel()
     await there.group_add("group", channel)
     node = there.stats().node
-    async with aiormq.connect(url) as connection:
+    async with await aiormq.connect(url) as connection:
         await (await connection.channel()).queue_delete(f"asgi.node.{node}.1")
     async with asyncio.timeout(20):
         assert await there.receive(channel) == {"type": "gap.said"}
@@ -44,7 +44,7 @@ async def test_a_deleted_exchange_is_made_anew(make_layer: MakeLayer, url: str) 
     channel = await there.new_channel()
     await there.group_add("group", channel)
     await here.group_add("group", "jobs")
-    async with aiormq.connect(url) as connection:
+    async with await aiormq.connect(url) as connection:
         await (await connection.channel()).exchange_delete("asgi.groups")
     # A sender notices at once, as its message has no way; who only listens, at the next maintenance.
     for layer in (here, there):
@@ -61,11 +61,30 @@ async def test_a_deleted_exchange_is_made_anew(make_layer: MakeLayer, url: str) 
     await works(here, there)
 
 
+async def test_a_membership_outlives_its_maker_and_the_exchange(make_layer: MakeLayer, url: str) -> None:
+    gone, here = make_layer(), make_layer()
+    await gone.group_add("group", "jobs")
+    await gone.close()
+    await here.new_channel()
+    async with await aiormq.connect(url) as connection:
+        await (await connection.channel()).exchange_delete("asgi.groups")
+    here._hub.context.sink.maintain_soon()
+    await eventually(lambda: here.stats().reconnects_total == 1, within=20)
+    await is_ok(here)
+    waiting = asyncio.ensure_future(here.receive("jobs"))
+    async with asyncio.timeout(20):
+        while not waiting.done():
+            here._hub.context.sink.maintain_soon()
+            await here.group_send("group", HELLO)
+            await asyncio.wait({waiting}, timeout=0.2)
+    assert await waiting == HELLO
+
+
 async def test_a_sender_is_told_that_the_exchange_was_deleted(make_layer: MakeLayer, url: str) -> None:
     layer = make_layer(gap_event="gap.said")
     channel = await layer.new_channel()
     await layer.group_add("group", channel)
-    async with aiormq.connect(url) as connection:
+    async with await aiormq.connect(url) as connection:
         await (await connection.channel()).exchange_delete("asgi.groups")
     with pytest.raises(TransportUnavailable, match=r"no exchange 'asgi\.groups'"):
         await layer.group_send("group", HELLO)
@@ -78,7 +97,7 @@ async def test_a_deleted_worker_queue_is_made_anew(make_layer: MakeLayer, url: s
     here, there = make_layer(), make_layer()
     waiting = asyncio.ensure_future(there.receive("jobs"))
     await here.send("other", HELLO)
-    async with aiormq.connect(url) as connection:
+    async with await aiormq.connect(url) as connection:
         channel = await connection.channel()
         for name in ("jobs", "other"):
             await channel.queue_delete(f"asgi.channel.{name}")
@@ -103,7 +122,7 @@ async def test_a_queue_with_other_options_is_taken_as_it_is(
 
 
 async def test_an_exchange_with_other_options_is_for_a_person_to_mend(make_layer: MakeLayer, url: str) -> None:
-    async with aiormq.connect(url) as connection:
+    async with await aiormq.connect(url) as connection:
         await (await connection.channel()).exchange_declare("asgi.groups", exchange_type="topic")
     layer = make_layer()
     with pytest.raises(TransportError, match=r"made with other options; delete it.*asgi\.groups"):

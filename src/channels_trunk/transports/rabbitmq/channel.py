@@ -104,9 +104,9 @@ class Channel:
         if self.error is None:
             self._connection.write(method(self.number, number, arguments))
 
-    async def declare_exchange(self, name: str, kind: str, *, durable: bool) -> None:
-        """Make an exchange that goes with the last queue bound to it."""
-        bits = 0b00100 | (durable << 1)
+    async def declare_exchange(self, name: str, kind: str) -> None:
+        """Make an exchange that goes with the last queue bound to it, and with the broker."""
+        bits = 0b00100
         await self.request(
             Method.EXCHANGE_DECLARE, b"\x00\x00" + short(name) + short(kind) + bytes((bits,)) + _NO_TABLE
         )

@@ -18,6 +18,7 @@ class Members:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._ends: dict[Membership, float] = {}
+        self._is_doubtful = False  # whether the bindings of other nodes' memberships may be gone
 
     async def bind(self, link: Link, workers: Workers, ledger: Ledger, *, membership: Membership, ends: float) -> None:
         """Make a normal channel a member."""
@@ -57,6 +58,10 @@ class Members:
         for membership in self._ends:
             await self._bind(link, workers, membership)
 
+    def doubt(self) -> None:
+        """The broker lost bindings: those that nodes made which are gone now are to be made again, too."""
+        self._is_doubtful = True
+
     def next_end(self) -> float:
         """When the first membership ends; wall-clock seconds, or infinity."""
         return min(self._ends.values(), default=float("inf"))
@@ -64,6 +69,9 @@ class Members:
     async def look_after(self, link: Link, workers: Workers, ledger: Ledger, *, thoroughly: bool) -> None:
         """End what is over, of this node or (`thoroughly`) of any; keep the queues of the others."""
         now = self._context.clock.wall()
+        if self._is_doubtful:
+            await self._renew(link, workers, ledger)
+            self._is_doubtful = False
         if self._ends and not thoroughly:
             for _, channel in self._ends:
                 workers.forget(channel)
@@ -75,6 +83,14 @@ class Members:
         self._ends = {key: notes.members[key][1] for key in self._ends if key in notes.members}
         if over := notes.ended(now):
             await self._unbind(link, over)
+
+    async def _renew(self, link: Link, workers: Workers, ledger: Ledger) -> None:
+        if not await link.has_queue(link.settings.topology.ledger().name):
+            return
+        notes, now = await ledger.read(), self._context.clock.wall()
+        for membership, (_, ends) in notes.members.items():
+            if ends > now and await link.has_queue(link.settings.topology.channel_queue_name(membership[1])):
+                await self._bind(link, workers, membership)
 
     async def purge(self, link: Link, ledger: Ledger) -> None:
         """Empty every normal channel, and end every membership."""

@@ -51,6 +51,7 @@ class RabbitMQTransport(Transport):
         self._noted: set[str] = set()
         self._complained: set[str] = set()
         self._thorough_at = 0.0
+        self._gap = ""  # why messages may have been lost, until the groups are bound again
 
     # --- life
 
@@ -73,7 +74,8 @@ class RabbitMQTransport(Transport):
             reason = await self._take_part(link)
         self._opened_before = True
         if reason:
-            context.sink.gap(reason)
+            self._gap = reason
+            self._members.doubt()
 
     def _begin(self, context: NodeContext) -> None:
         self._context = context
@@ -85,7 +87,7 @@ class RabbitMQTransport(Transport):
     async def _take_part(self, link: Link) -> str:
         topology = self._settings.topology
         for name, kind in ((topology.groups_exchange, "direct"), (topology.roll_exchange, "fanout")):
-            await link.desk.declare_exchange(name, kind, durable=topology.durable)
+            await link.desk.declare_exchange(name, kind)
         if reason := await self._place.take(link):
             self._heard = frozenset()
         inbox = link.inbox
@@ -240,6 +242,10 @@ class RabbitMQTransport(Transport):
             place.bound -= gone
             link.bound -= gone
         self._heard = groups
+        reason, self._gap = self._gap, ""
+        if reason:
+            # Not before: what is sent after a consumer was told must reach it.
+            self._context.sink.gap(reason)
 
     def narrow(self, groups: frozenset[str]) -> None:
         """Each group is heard for itself."""

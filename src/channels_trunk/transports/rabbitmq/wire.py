@@ -130,8 +130,13 @@ def content(channel: int, head: bytes, properties: Properties, body: bytes, fram
     size = frame_max - 8
     if len(body) <= size:
         return b"".join((head, header, _frame_head(BODY, channel, len(body)), body, _END)) if body else head + header
-    pieces = [frame(BODY, channel, body[start : start + size]) for start in range(0, len(body), size)]
-    return b"".join((head, header, *pieces))
+    # By views: each piece that is copied by itself is memory to ask the system for, which took longer than the rest.
+    view = memoryview(body)
+    pieces: list[bytes | memoryview] = [head, header]
+    for start in range(0, len(body), size):
+        piece = view[start : start + size]
+        pieces += (_frame_head(BODY, channel, len(piece)), piece, _END)
+    return b"".join(pieces)
 
 
 # --- in
