@@ -45,7 +45,7 @@ def config(url: str) -> dict[str, Any]:
     """Return an entry of CHANNEL_LAYERS, BACKEND and CONFIG, for a URL.
 
     `sqlite:///file`, `sqlite:////absolute/file`, `postgresql://user:password@host/name`,
-    `amqp://user:password@host/vhost` and `memory://`. Options of the layer stand in the query, as
+    `amqp://user:password@host/vhost`, `database://alias` and `memory://`. Options of the layer stand in the query, as
     in `?prefix=news&capacity=1000`.
     Raises OptionsError if the URL, or an option in it, is wrong; its text does not quote the URL.
     """
@@ -173,6 +173,12 @@ def _query(parts: _Parts, names: frozenset[str]) -> str:
     return "?" + urlencode(pairs, quote_via=quote) if pairs else ""
 
 
+def _database(parts: _Parts, _options: frozenset[str]) -> tuple[dict[str, Any], frozenset[str]]:
+    if parts.path not in ("", "/") or "@" in parts.authority:
+        raise OptionsError(f"{_WHERE}: behind database:// stands an alias in DATABASES, and nothing else")
+    return ({"database": unquote(parts.authority)} if parts.authority else {}), frozenset()
+
+
 def _memory(parts: _Parts, _options: frozenset[str]) -> tuple[dict[str, Any], frozenset[str]]:
     if not parts.is_bare:
         raise OptionsError(f"{_WHERE}: behind memory:// stands nothing but options, as in memory://?capacity=1000")
@@ -185,5 +191,6 @@ _SCHEMES: dict[str, tuple[str, Read]] = {
     "postgres": ("PostgresChannelLayer", _postgres),
     "amqp": ("RabbitMQChannelLayer", _rabbitmq),
     "amqps": ("RabbitMQChannelLayer", _rabbitmq),
+    "database": ("DatabaseChannelLayer", _database),
     "memory": ("MemoryChannelLayer", _memory),
 }

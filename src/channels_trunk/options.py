@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 UNLIMITED = 2**62
+# People bring them along. They are not accepted, as they promise what is not so here: a Redis, or its callbacks.
+_OF_REDIS = frozenset({"hosts", "random_prefix_length", "on_disconnect", "on_reconnect"})
 Check = Callable[[Any], Any]
 
 
@@ -52,9 +54,7 @@ def read_options(config: Mapping[str, Any], table: Iterable[Option], where: str)
     options = {option.name: option for option in table}
     for name in config:
         if name not in options:
-            close = difflib.get_close_matches(str(name), options, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"known options: {', '.join(sorted(options))}"
-            raise OptionsError(f"{where}: unknown option {name!r}; {remedy}")
+            raise OptionsError(f"{where}: unknown option {name!r}; {_remedy(name, options)}")
     values = {}
     for name, option in options.items():
         value = config.get(name, option.default)
@@ -63,6 +63,15 @@ def read_options(config: Mapping[str, Any], table: Iterable[Option], where: str)
         except ValueError as error:
             raise OptionsError(f"{where}[{name!r}]: {error}") from None
     return values
+
+
+def _remedy(name: Any, options: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(name), options, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if name in _OF_REDIS:
+        return "it is an option of channels_redis and means nothing here: remove it"
+    return f"known options: {', '.join(sorted(options))}"
 
 
 def make_capacity_of(

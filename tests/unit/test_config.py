@@ -14,6 +14,7 @@ from channels_trunk.layers import PostgresChannelLayer, RabbitMQChannelLayer, SQ
 SQLITE = "channels_trunk.layers.SQLiteChannelLayer"
 POSTGRES = "channels_trunk.layers.PostgresChannelLayer"
 RABBITMQ = "channels_trunk.layers.RabbitMQChannelLayer"
+DATABASE = "channels_trunk.layers.DatabaseChannelLayer"
 MEMORY = "channels_trunk.layers.MemoryChannelLayer"
 
 
@@ -48,6 +49,9 @@ MEMORY = "channels_trunk.layers.MemoryChannelLayer"
                 "queue_type": "quorum",
             },
         ),
+        ("database://", DATABASE, {}),
+        ("database://?prefix=x", DATABASE, {"prefix": "x"}),
+        ("database://news?polling_interval=1", DATABASE, {"database": "news", "polling_interval": 1}),
         ("memory://", MEMORY, {}),
         ("memory:///", MEMORY, {}),
     ],
@@ -118,6 +122,8 @@ def test_the_layers_take_what_it_gives() -> None:
         ("memory://?expiry=60s", "URL['expiry']: must be a number of seconds, not '60s'"),
         ("memory://?channel_capacity={jobs", "URL['channel_capacity']: must be a dict"),
         ("memory://host", "behind memory:// stands nothing but options"),
+        ("database://news/x", "behind database:// stands an alias in DATABASES, and nothing else"),
+        ("database://me:hunter2@news", "behind database:// stands an alias in DATABASES, and nothing else"),
         ("postgres://me:hunter2@db/app?capactiy=5", "URL: unknown option 'capactiy'; did you mean 'capacity'?"),
         ("postgres://me:hunter2@db/app?sslmod=x", "URL: unknown option 'sslmod'; did you mean 'sslmode'?"),
         ("postgres://me:hunter2@db/app?wings=x", "unknown option 'wings'; it is neither an option of the layer nor"),

@@ -177,8 +177,17 @@ def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(wrong: str, m
 
 
 def test_an_unknown_option_without_a_likeness_is_answered_with_those_that_are_known() -> None:
-    with pytest.raises(OptionsError, match="unknown option 'hosts'; known options: auto_trim, capacity, channel_cap"):
-        SQLiteChannelLayer(hosts=[("localhost", 6379)])
+    with pytest.raises(OptionsError, match="unknown option 'wings'; known options: auto_trim, capacity, channel_cap"):
+        SQLiteChannelLayer(wings=2)
+
+
+@pytest.mark.parametrize("option", ["hosts", "random_prefix_length", "on_disconnect", "on_reconnect"])
+def test_an_option_of_redis_is_answered_with_what_to_do(option: str) -> None:
+    with pytest.raises(
+        OptionsError,
+        match=f"unknown option '{option}'; it is an option of channels_redis and means nothing here: remove",
+    ):
+        SQLiteChannelLayer(**{option: [("localhost", 6379)]})
 
 
 def test_options_of_sqlite_are_unknown_to_memory() -> None:

@@ -43,7 +43,7 @@ def _examine_all(alias: str, make_layer: MakeLayer, within: float) -> Generator[
         for layer in (first, second):
             stack.callback(layer.sync.close)
         yield from first.examine()
-        yield from _as_findings(check_migrations(alias))
+        yield from _as_findings(check_migrations(alias), level=Level.ERROR)
         yield from _open(first)
         yield from _round_trip(first, second, within)
         yield from _ask_peers(first, second)
@@ -51,10 +51,10 @@ def _examine_all(alias: str, make_layer: MakeLayer, within: float) -> Generator[
         yield from _count_skipped(first, second)
 
 
-def _as_findings(messages: list[CheckMessage], *, otherwise: str = "") -> Iterator[Finding]:
+def _as_findings(messages: list[CheckMessage], *, otherwise: str = "", level: Level | None = None) -> Iterator[Finding]:
     for message in messages:
-        level = Level.ERROR if message.level >= _CHECK_ERROR else Level.WARNING
-        yield Finding(level=level, code=str(message.id), text=str(message.msg), remedy=message.hint or "")
+        as_said = Level.ERROR if message.level >= _CHECK_ERROR else Level.WARNING
+        yield Finding(level=level or as_said, code=str(message.id), text=str(message.msg), remedy=message.hint or "")
     if otherwise and not messages:
         yield Finding(level=Level.OK, code="settings", text=otherwise)
 

@@ -93,6 +93,27 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     assert last(found)[:2] == (1, "disk-full")
 
 
+# --- W008
+
+
+def test_tables_that_are_not_there(tmp_path: Path) -> None:
+    project = Project.tiny(
+        tmp_path, settings='CHANNEL_LAYERS["default"]["BACKEND"] = "channels_trunk.layers.DatabaseChannelLayer"\n'
+    )
+    code, word, text = last(examined(project))
+    assert (code, word) == (1, "channels_trunk.W008")
+    assert text.startswith("CHANNEL_LAYERS['default']: the tables of the layer are not up to date in the database ")
+    assert "missing: 0001_initial" in text
+    assert "no issues" in project.python("-m", "django", "check")
+    assert "channels_trunk.W008" in project.python("-m", "django", "check", "--database", "default")
+    # It runs the check as well, and is not to be stopped by it.
+    project.python("-m", "django", "migrate")
+    assert "no issues" in project.python("-m", "django", "check", "--database", "default")
+    code, found = examined(project)
+    assert [finding["code"] for finding in found] == ["settings", "engine", "round-trip", "child"]
+    assert code == 0
+
+
 # --- W007
 
 
