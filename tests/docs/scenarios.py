@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import re
+import secrets
+import shlex
 import subprocess
 import sys
 import urllib.request
@@ -179,11 +181,26 @@ def postgres(story: Story) -> None:
     assert "TABLE public.trunk_" not in (project.folder / "mysite.sql").read_text()
 
 
+def rabbitmq(story: Story) -> None:
+    """Make the user, and give it what the page says and no more: that is enough for the layer."""
+    broker, password = story.fixture("rabbit"), secrets.token_hex(8)
+    broker.ctl("add_user", "mysite", password)
+    while story.commands:
+        program, *words = shlex.split(story.commands.pop(0))
+        assert program == "rabbitmqctl"
+        broker.ctl(*words)
+    url = f"amqp://mysite:{password}@{broker.host}:{broker.port}/mysite"
+    layer = {"BACKEND": "channels_trunk.layers.RabbitMQChannelLayer", "CONFIG": {"host": url}}
+    project = Project.tiny(story.folder, settings=f"CHANNEL_LAYERS = {{'default': {layer}}}")
+    assert project.try_settings() == {"messages": [], "works": {"default": True}}
+
+
 SCENARIOS: dict[str, Callable[[Story], None]] = {
     TUTORIAL: tutorial,
     "docs/howto/workers.md": workers,
     "docs/howto/test.md": testing,
     "docs/howto/postgres.md": postgres,
+    "docs/howto/rabbitmq.md": rabbitmq,
     "docs/howto/deploy.md": deployment,
     "docs/howto/run-the-conformance-suite.md": conformance,
 }

@@ -11,6 +11,7 @@ from tests.docs.markdown import CHECKED_LANGUAGES, ROOT, Block, blocks, pages
 from tests.docs.plans import PLANS
 from tests.docs.postgres import PageDatabase
 from tests.docs.project import Project
+from tests.docs.rabbitmq import PageBroker
 from tests.docs.scenarios import SCENARIOS
 from tests.docs.story import Story
 from tests.docs.treatments import File, Plan, Run, Schema, Settings, Shell, Treatment, Unit
@@ -92,6 +93,9 @@ def test_settings_work(block: Block, treatment: Settings, tmp_path: Path, reques
     if treatment.postgres:
         database = PageDatabase.of(request.getfixturevalue, pooled=treatment.pooled)
         code, environment = database.translated(code), database.environment
+    if treatment.rabbitmq:
+        broker = PageBroker(request.getfixturevalue("rabbit").fresh_vhost())
+        code, environment = broker.translated(code), broker.environment
     found = Project.tiny(tmp_path, settings=code, environment=environment).try_settings()
     assert found["messages"] == list(treatment.messages)
     assert set(found["works"].values()) == {True}

@@ -27,6 +27,8 @@ class Settings:
     """The block names a PostgreSQL: a private one takes its place."""
     pooled: bool = False
     """It names a PgBouncer in front of it as well."""
+    rabbitmq: bool = False
+    """The block names a RabbitMQ: a private one takes its place."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What is done with each code block of each page."""
 
-from tests.docs.plans import guide, postgres, reference
+from tests.docs.plans import guide, postgres, rabbitmq, reference
 from tests.docs.treatments import Plan
 
 PLANS: dict[str, Plan] = {
@@ -9,9 +9,13 @@ PLANS: dict[str, Plan] = {
     "docs/glossary.md": Plan(),
     "docs/tutorial/chat.md": guide.TUTORIAL,
     "docs/howto/choose-a-layer.md": guide.CHOOSE,
-    "docs/howto/move-to-sqlite.md": guide.MOVE,
+    "docs/howto/move-from-in-memory.md": guide.MOVE_FROM_IN_MEMORY,
+    "docs/howto/move-from-channels-redis.md": guide.MOVE_FROM_REDIS,
+    "docs/howto/move-from-channels-lite.md": guide.MOVE_FROM_LITE,
     "docs/howto/postgres.md": postgres.SET_UP,
     "docs/howto/move-from-channels-postgres.md": postgres.MOVE,
+    "docs/howto/rabbitmq.md": rabbitmq.SET_UP,
+    "docs/howto/move-from-channels-rabbitmq.md": rabbitmq.MOVE,
     "docs/howto/sync-code.md": guide.SYNC,
     "docs/howto/on-commit.md": guide.ON_COMMIT,
     "docs/howto/workers.md": guide.WORKERS,

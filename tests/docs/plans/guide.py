@@ -9,6 +9,7 @@ README = Plan(
         Settings(begins="INSTALLED_APPS = "),
         Settings(begins="CHANNEL_LAYERS = {"),
         Settings(begins="import os", postgres=True),
+        Settings(begins="import os", rabbitmq=True),
         Settings(begins="CHANNEL_LAYERS = {"),
         Settings(begins="import os"),
         Run(
@@ -49,12 +50,12 @@ CHOOSE = Plan(
     ]
 )
 
-MOVE = Plan(
-    blocks=[
-        Settings(begins="CHANNEL_LAYERS = "),
-        Settings(begins='DATABASES["channels"] = ', messages=["channels_trunk.W001", "channels_trunk.W001"]),
-        Run(begins="from channels.layers import get_channel_layer"),
-    ]
+MOVE_FROM_IN_MEMORY = Plan(blocks=[Settings(begins="CHANNEL_LAYERS = ")])
+
+MOVE_FROM_REDIS = Plan(blocks=[Settings(begins="import re"), Settings(begins="CHANNEL_LAYERS = ")])
+
+MOVE_FROM_LITE = Plan(
+    blocks=[Settings(begins='DATABASES["channels"] = ', messages=["channels_trunk.W001", "channels_trunk.W001"])]
 )
 
 SYNC = Plan(

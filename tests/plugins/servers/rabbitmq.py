@@ -20,6 +20,7 @@ def running(names: Sequence[str]) -> Iterator[list[RabbitServer]]:
         epmd = Epmd(stack.enter_context(private_folder("epmd")))
         stack.callback(epmd.process.kill)
         epmd.start()
+        epmd.process.belongs_to_session()  # a fixture of the session may be asked for in the midst of a test
         cookie = secrets.token_hex(10)
         peers = [f"{name}@localhost" for name in names] if len(names) > 1 else []
         nodes: list[RabbitServer] = []
