@@ -130,6 +130,21 @@ class Channel:
         names = short(queue) + short(exchange) + short(key)
         return self.request(Method.QUEUE_UNBIND, b"\x00\x00" + names + _NO_TABLE)
 
+    def bind_all(self, queue: str, exchange: str, keys: Sequence[str]) -> "asyncio.Future[Any]":
+        """Bind a queue by each key; the answer to the last is that to all."""
+        names = short(queue) + short(exchange)
+        if self.error is None:
+            no_wait = [
+                method(self.number, Method.QUEUE_BIND, b"\x00\x00" + names + short(key) + b"\x01" + _NO_TABLE)
+                for key in keys[:-1]
+            ]
+            self._connection.write(b"".join(no_wait))
+        return self.bind(queue, exchange, keys[-1])
+
+    def unbind_all(self, queue: str, exchange: str, keys: Sequence[str]) -> "asyncio.Future[Any]":
+        """Undo bind_all(); AMQP answers each."""
+        return [self.unbind(queue, exchange, key) for key in keys][-1]
+
     def purge(self, queue: str) -> "asyncio.Future[Any]":
         """Empty a queue."""
         return self.request(Method.QUEUE_PURGE, b"\x00\x00" + short(queue) + b"\x00")

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.transports.base import NodeContext
@@ -34,8 +33,8 @@ class Link:
     desk: Channel
     bound: set[str] = field(default_factory=set)
     """Groups that were bound over this connection."""
-    binding: "dict[str, asyncio.Future[Any]]" = field(default_factory=dict)
-    """Groups whose binding the broker was asked for."""
+    asked: set[str] = field(default_factory=set)
+    """Groups whose binding the broker was asked for, without an answer so far."""
     _scratch: set[int] = field(default_factory=set)
 
     @property

@@ -1,6 +1,5 @@
 """The RabbitMQ transport: one node's part at the broker."""
 
-import asyncio
 import contextlib
 import itertools
 import os
@@ -8,20 +7,21 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from channels_trunk.envelope import Envelope, Kind
+from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
 
 from .channel import Publication
 from .errors import NOT_FOUND, AmqpError, translated
 from .giving_back import GivingBack
+from .hearing import Hearing
 from .inbox import Inbox
 from .ledger import Ledger
 from .link import Link, connected
 from .members import Members
-from .outgoing import Parcel, parcels, published
 from .place import Place
 from .post import confirmed
+from .sending import Sending
 from .settings import RabbitMQSettings
 from .topology import BARRIER_TYPE, ROLL_TYPE
 from .wire import Properties
@@ -47,7 +47,7 @@ class RabbitMQTransport(Transport):
         self._numbers = itertools.count(1)
         self._link: Link | None = None
         self._opened_before = False
-        self._heard: frozenset[str] = frozenset()
+        self._hearing = Hearing()
         self._noted: set[str] = set()
         self._complained: set[str] = set()
         self._thorough_at = 0.0
@@ -82,6 +82,7 @@ class RabbitMQTransport(Transport):
         self._place = Place(context, self._settings.topology)
         self._inbox = Inbox(context, self._settings)
         self._members = Members(context)
+        self._sending = Sending(context, self._settings.topology)
         self._giving_back = GivingBack(context, self._settings)
 
     async def _take_part(self, link: Link) -> str:
@@ -89,7 +90,7 @@ class RabbitMQTransport(Transport):
         for name, kind in ((topology.groups_exchange, "direct"), (topology.roll_exchange, "fanout")):
             await link.desk.declare_exchange(name, kind)
         if reason := await self._place.take(link):
-            self._heard = frozenset()
+            self._hearing.forget()
         inbox = link.inbox
         inbox.on_messages = lambda deliveries: self._inbox.read(inbox, deliveries)
         inbox.on_cancelled = lambda _tag: self._lose(link, AmqpError("this process's queue was deleted"))
@@ -134,7 +135,7 @@ class RabbitMQTransport(Transport):
             link.connection.abort()
 
     def _forget(self) -> None:
-        self._heard = frozenset()
+        self._hearing.forget()
         self._place.forget()
         self._members.forget()
         self._noted.clear()
@@ -167,81 +168,15 @@ class RabbitMQTransport(Transport):
             # It never left: the hub may try again.
             raise Busy
         with self._translating(link):
-            await self._workers.declare(sorted({e.target for e in batch if e.kind == Kind.QUEUE}))
-            sent = parcels(batch)
-            outcome = await confirmed(link, [self._publication(parcel, batch) for parcel in sent])
-            refused = await self._refused(link, batch, [sent[number] for number in outcome.refused])
-            if outcome.lost:
-                refused += await self._send_again(link, batch, [sent[number] for number in outcome.lost])
-        return refused
-
-    def _publication(self, parcel: Parcel, batch: Sequence[Envelope]) -> Publication:
-        context = self._context
-        return published(
-            parcel,
-            batch,
-            codec=context.codec,
-            node=context.node,
-            topology=self._settings.topology,
-            now=context.clock.wall(),
-            number=next(self._numbers),
-        )
-
-    async def _refused(self, link: Link, batch: Sequence[Envelope], full: Sequence[Parcel]) -> list[int]:
-        """What a queue that took nothing means: for a group a drop, for the others that the channel is full.
-
-        In the moment in which a broker of a cluster dies, it refuses for its queues, too.
-        """
-        refused: list[int] = []
-        for parcel in full:
-            if parcel.kind == Kind.GROUP:
-                self._context.sink.dropped(f"of a process or a worker in group {parcel.target}")
-            elif parcel.kind == Kind.QUEUE and not await link.has_queue(
-                self._settings.topology.channel_queue_name(parcel.target)
-            ):
-                raise TransportUnavailable(f"RabbitMQ at {link.address} lost the queue of channel {parcel.target}")
-            else:
-                refused += [index for index in parcel.indexes if batch[index].kind != Kind.CONTROL]
-        return refused
-
-    async def _send_again(self, link: Link, batch: Sequence[Envelope], gone: Sequence[Parcel]) -> list[int]:
-        """The queues of these normal channels were deleted, or have expired: make them anew."""
-        channels = sorted({parcel.target for parcel in gone})
-        for channel in channels:
-            self._workers.forget(channel)
-        await self._workers.declare(channels)
-        outcome = await confirmed(link, [self._publication(parcel, batch) for parcel in gone])
-        if outcome.lost:
-            names = ", ".join(sorted({gone[number].target for number in outcome.lost}))
-            raise TransportUnavailable(f"RabbitMQ at {link.address} has no queue for normal channel {names}")
-        return await self._refused(link, batch, [gone[number] for number in outcome.refused])
+            return await self._sending.send(link, self._workers, batch)
 
     # --- groups
 
     async def interest(self, groups: frozenset[str]) -> None:
         """Bind what is not bound, and unbind what nobody here is in."""
         link = self._there()
-        place, exchange = self._place, self._settings.topology.groups_exchange
-        queue = place.queue.name
         with self._translating(link):
-            # Without waiting for one before the next: the broker answers in order. A caller whose time is over leaves
-            # behind what was asked for, and the next one waits for the rest of it.
-            for group in groups - link.bound - link.binding.keys():
-                link.binding[group] = link.desk.bind(queue, exchange, group)
-            place.bound |= groups
-            gone = place.bound - groups
-            answers = [link.desk.unbind(queue, exchange, group) for group in gone]
-            if waiting := [*link.binding.values(), *answers]:
-                await asyncio.wait(waiting)
-            for group, answer in list(link.binding.items()):
-                del link.binding[group]
-                answer.result()
-                link.bound.add(group)
-            for answer in answers:
-                answer.result()
-            place.bound -= gone
-            link.bound -= gone
-        self._heard = groups
+            await self._hearing.interest(link, self._place, groups)
         reason, self._gap = self._gap, ""
         if reason:
             # Not before: what is sent after a consumer was told must reach it.
@@ -249,11 +184,11 @@ class RabbitMQTransport(Transport):
 
     def narrow(self, groups: frozenset[str]) -> None:
         """Each group is heard for itself."""
-        self._heard &= groups
+        self._hearing.narrow(groups)
 
     def hears(self, group: str) -> bool:
         """Whether its binding stands; while the connection is away, the queue goes on collecting."""
-        return group in self._heard
+        return self._hearing.hears(group)
 
     async def bind(self, group: str, channel: str, expires_at: float) -> None:
         """Bind the normal channel's queue, and note until when."""
