@@ -26,6 +26,7 @@ MEMORY = "channels_trunk.layers.MemoryChannelLayer"
 SQLITE = "channels_trunk.layers.SQLiteChannelLayer"
 POSTGRES = "channels_trunk.layers.PostgresChannelLayer"
 RABBITMQ = "channels_trunk.layers.RabbitMQChannelLayer"
+DATABASE = "channels_trunk.layers.DatabaseChannelLayer"
 CHANNELS_OWN = "channels.layers.InMemoryChannelLayer"
 STRONG = "9vJ1pZ-4yQmXw7Rb_TnC2kLs8HdF5gUe"
 ANOTHER = "Kq3_tW8zPf-1LxN6bYcR0mVd9SjG4hAo"
@@ -101,10 +102,11 @@ def places(tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
         (SQLITE, {"path": str(tmp_path / "x.sqlite3")}),
         (POSTGRES, {"dsn": "postgresql://app:opensesame@127.0.0.1:9/app"}),
         (RABBITMQ, {"host": "amqp://app:opensesame@127.0.0.1:9/app"}),
+        (DATABASE, {"database": "default"}),
     ]
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_e007_for_layers_that_cannot_open_each_others_messages(number: int, tmp_path: Path) -> None:
     backend, config = places(tmp_path)[number]
 
@@ -194,6 +196,16 @@ def test_w006_has_the_default_of_daphne() -> None:
     script = "from daphne.cli import CommandLineInterface as C; print(C().parser.parse_args(['x']).websocket_timeout)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(_SOCKETS_LIVE_FOR)
+
+
+# --- W009: beside CONFIG
+
+
+def test_w009_for_options_that_stand_beside_config() -> None:
+    message = only(found_in({"default": {"BACKEND": MEMORY, "OPTIONS": {"capacity": 5}}}), "W009")
+    assert message.msg == "CHANNEL_LAYERS['default']['OPTIONS'] is read by nobody."
+    assert message.hint == "Options of a layer stand in 'CONFIG'."
+    assert found_in({"default": {"BACKEND": MEMORY, "CONFIG": {}, "TEST_CONFIG": {}}}) == []
 
 
 # --- registration

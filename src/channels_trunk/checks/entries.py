@@ -10,12 +10,17 @@ from django.utils.module_loading import import_string
 __all__ = ["Entry", "entries", "made"]
 
 
+_READ = ("BACKEND", "CONFIG", "TEST_CONFIG", "ROUTING")
+
+
 class Entry(NamedTuple):
     """One layer of the settings; `config` may be anything."""
 
     alias: str
     backend: str
     config: Any
+    unread: tuple[str, ...] = ()
+    """Keys of the entry that Channels does not read."""
 
     @property
     def where(self) -> str:
@@ -50,7 +55,8 @@ def entries() -> Iterator[Entry]:
     for alias, entry in layers.items() if isinstance(layers, Mapping) else ():
         backend = entry.get("BACKEND", "") if isinstance(entry, Mapping) else ""
         if isinstance(backend, str) and backend:
-            yield Entry(alias, backend, entry.get("CONFIG", {}))
+            unread = tuple(key for key in entry if key not in _READ)
+            yield Entry(alias, backend, entry.get("CONFIG", {}), unread)
 
 
 def made() -> Iterator[tuple[Entry, Any]]:

@@ -35,6 +35,12 @@ def check_layer(alias: str) -> list[CheckMessage]:
 
 
 def _check_entry(entry: Entry) -> Iterator[CheckMessage]:
+    for key in entry.unread:
+        yield CheckWarning(
+            f"{entry.where}[{key!r}] is read by nobody.",
+            hint="Options of a layer stand in 'CONFIG'.",
+            id="channels_trunk.W009",
+        )
     if not entry.has_options:
         # Its content is not shown: there may be keys in it.
         given = (

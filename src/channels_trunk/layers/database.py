@@ -3,7 +3,7 @@
 import copy
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -16,7 +16,7 @@ from channels_trunk.transports.base import Transport
 from channels_trunk.transports.database import DatabaseSettings, DatabaseTransport
 from channels_trunk.transports.memory import MemoryTransport
 
-from .base import TrunkChannelLayer, new_future
+from .base import TrunkChannelLayer
 from .sqlite import is_test_run
 
 __all__ = ["DatabaseChannelLayer"]
@@ -55,9 +55,9 @@ class DatabaseChannelLayer(TrunkChannelLayer):
         is_awaited = _AskWeakly(self)
         return DatabaseTransport(lambda: find_settings(values, is_awaited))
 
-    async def clean_expired(self) -> None:
-        """Remove what has expired, as channels-lite's method of this name does; for use with `auto_trim` off."""
-        await self._hub.clean(new_future())
+    def place(self) -> Hashable | None:
+        """The database, by its alias."""
+        return "database", self.database
 
 
 class _AskWeakly:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.layers.sync import SyncChannelLayer
 from tests.integration.commands.conftest import MEMORY, POSTGRES, RABBITMQ, SQLITE, Command, Done, layers_of
 from tests.plugins.ports import free_port
-from tests.plugins.servers import PgBouncerFactory, PostgresServer, dsn_for
+from tests.plugins.servers import PgBouncerFactory, PostgresServer, RabbitServer, dsn_for
 
 SECRET = "opensesame-is-the-password"
 HELLO = {"type": "hello"}
@@ -280,6 +281,22 @@ def test_the_role_to_assume_is_the_one_that_is_examined(postgres_database: str, 
     done = doctor(POSTGRES, **config)
     assert done.codes == ["settings", "server-failed"]
     assert 'role "nobody_of_this_name" does not exist' in done.data[-1]["text"]
+
+
+# --- RabbitMQ
+
+
+def test_a_broker_that_works_and_one_that_refuses(rabbit: RabbitServer, doctor: Doctor) -> None:
+    url = rabbit.fresh_vhost()
+    assert doctor(RABBITMQ, host=url).codes == ["settings", "engine", "round-trip", "child-not-asked"]
+    parts = urlsplit(url)
+    wrong = url.replace(f":{parts.password}@", f":{SECRET}@")
+    done = doctor(RABBITMQ, host=wrong, send_timeout=1.0)
+    assert done.codes == ["settings", "engine-refused"]
+    assert "the user, the password or the user's permissions are wrong" in done.data[-1]["text"]
+    done = doctor(RABBITMQ, host=f"{url}-of-another-name", send_timeout=1.0)
+    assert done.codes == ["settings", "engine-refused"]
+    assert "the vhost does not exist, or the user may not use it" in done.data[-1]["text"]
 
 
 # --- an engine that goes away meanwhile
