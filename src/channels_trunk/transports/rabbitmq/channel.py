@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import AmqpError
+from .publishing import Batch, Confirms, Publication
 from .topology import QueueSpec
 from .wire import Method, Properties, content, method, read_content_header, read_short, short, table
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ["Batch", "Channel", "Delivery", "Publication"]
+__all__ = ["Channel", "Delivery"]
 
 _read_index = struct.Struct(">I").unpack_from
 _read_tag = struct.Struct(">QB").unpack_from
@@ -28,41 +29,6 @@ class Delivery(NamedTuple):
     routing_key: bytes
     properties: Properties
     body: bytes
-
-
-class Publication(NamedTuple):
-    """A message to send."""
-
-    exchange: str
-    routing_key: str
-    properties: Properties
-    body: bytes
-    must_arrive: bool = False
-    """Whether it is an outcome to be told of if no queue takes it."""
-
-
-class Batch:
-    """Publications that wait for the broker's confirms."""
-
-    def __init__(self, size: int, done: "asyncio.Future[None]") -> None:
-        self.left = size
-        self.done = done
-        self.refused: set[int] = set()  # indexes of what a full queue did not take
-        self.returned: set[bytes] = set()  # message ids of what no queue took
-
-    def settle(self, index: int, *, refused: bool) -> None:
-        """One of them is confirmed."""
-        if refused:
-            self.refused.add(index)
-        self.left -= 1
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
-
-    def fail(self, error: BaseException) -> None:
-        """Nobody knows what became of them."""
-        if not self.done.done():
-            self.done.set_exception(error)
-            self.done.exception()  # whoever published may have given up
 
 
 class Channel:
@@ -82,9 +48,7 @@ class Channel:
         self._properties = Properties()
         self._missing = 0
         self._pieces: list[bytes] = []
-        self._published = 0
-        self._confirmed = 0
-        self._batches: dict[int, tuple[Batch, int]] = {}  # by the number of the publication
+        self._confirms = Confirms()
 
     # --- requests
 
@@ -196,14 +160,8 @@ class Channel:
         if self.error is not None:
             batch.fail(self.error.another())
             return batch
-        frames = []
-        for index, publication in enumerate(publications):
-            self._published += 1
-            self._batches[self._published] = (batch, index)
-            frames.append(self._content(publication))
-        self._connection.write(b"".join(frames))
-        if not publications:
-            batch.done.set_result(None)
+        self._confirms.expect(batch, publications)
+        self._connection.write(b"".join(map(self._content, publications)))
         return batch
 
     def _content(self, publication: Publication) -> bytes:
@@ -215,14 +173,8 @@ class Channel:
         return content(self.number, head, publication.properties, publication.body, frame_max)
 
     def _confirm(self, payload: bytes, *, refused: bool) -> None:
-        number, multiple = _read_tag(payload, 4)
-        first = self._confirmed + 1 if multiple & 1 else number
-        for confirmed in range(first, number + 1):
-            entry = self._batches.pop(confirmed, None)
-            if entry is not None:
-                entry[0].settle(entry[1], refused=refused)
-        if first == self._confirmed + 1:
-            self._confirmed = number
+        number, bits = _read_tag(payload, 4)
+        self._confirms.confirm(number, multiple=bool(bits & 1), refused=refused)
 
     # --- what comes in
 
@@ -279,8 +231,7 @@ class Channel:
         head = self._head
         (index,) = _read_index(head)
         if index == Method.BASIC_RETURN:
-            for batch in {id(batch): batch for batch, _ in self._batches.values()}.values():
-                batch.returned.add(self._properties.message_id)
+            self._confirms.returned(self._properties.message_id)
             return
         tag_at, consumer = 4, b""
         if index == Method.BASIC_DELIVER:
@@ -308,14 +259,13 @@ class Channel:
             return
         self.error = error
         self._connection.forget(self)
-        answers, batches = list(self._answers), {id(batch): batch for batch, _ in self._batches.values()}
+        answers = list(self._answers)
         self._answers.clear()
-        self._batches.clear()
         for answer in answers:
             if not answer.done():
                 answer.set_exception(error.another())
                 answer.exception()
-        for batch in batches.values():
+        for batch in self._confirms.take_all():
             batch.fail(error.another())
         if self.on_closed is not None:
             self.on_closed(error)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.transports.base import Claimed, NodeContext
 
-from .channel import Publication
 from .errors import AmqpError
 from .link import Link
 from .outgoing import Parcel, published
 from .post import confirmed
+from .publishing import Publication
 from .settings import RabbitMQSettings
 from .workers import Workers
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from .channel import Channel, Delivery, Publication
+from .channel import Channel, Delivery
 from .errors import ACCESS_REFUSED, AmqpError
 from .link import Link
+from .publishing import Publication
 from .topology import LEDGER_TYPE
 from .wire import Properties
 

@@ -8,7 +8,7 @@ from channels_trunk.codec import Codec
 from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
 from channels_trunk.names import channel_owner
 
-from .channel import Publication
+from .publishing import Publication
 from .topology import EVERY_NODE_KEY, FRAME_TYPE, Topology
 from .wire import Properties
 

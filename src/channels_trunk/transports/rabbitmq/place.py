@@ -5,10 +5,10 @@ from collections import deque
 
 from channels_trunk.transports.base import NodeContext
 
-from .channel import Publication
 from .errors import NOT_FOUND, AmqpError
 from .link import Link
 from .post import confirmed
+from .publishing import Publication
 from .topology import BARRIER_TYPE, EVERY_NODE_KEY, MARK_TYPE, QueueSpec, Topology
 from .wire import Properties
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from channels_trunk.exceptions import TransportUnavailable
 
-from .channel import Publication
 from .link import Link
+from .publishing import Publication
 
 __all__ = ["Confirmed", "confirmed"]
 

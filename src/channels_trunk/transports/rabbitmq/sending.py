@@ -7,10 +7,10 @@ from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import NodeContext
 
-from .channel import Publication
 from .link import Link
 from .outgoing import Parcel, parcels, published
 from .post import confirmed
+from .publishing import Publication
 from .topology import Topology
 from .workers import Workers
 

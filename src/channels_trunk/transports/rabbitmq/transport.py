@@ -11,7 +11,6 @@ from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
 
-from .channel import Publication
 from .errors import NOT_FOUND, AmqpError, translated
 from .giving_back import GivingBack
 from .hearing import Hearing
@@ -21,6 +20,7 @@ from .link import Link, connected
 from .members import Members
 from .place import Place
 from .post import confirmed
+from .publishing import Publication
 from .sending import Sending
 from .settings import RabbitMQSettings
 from .topology import BARRIER_TYPE, ROLL_TYPE
