@@ -16,6 +16,7 @@ from channels_trunk.layers import sqlite
 MEMORY = "channels_trunk.layers.MemoryChannelLayer"
 SQLITE = "channels_trunk.layers.SQLiteChannelLayer"
 POSTGRES = "channels_trunk.layers.PostgresChannelLayer"
+RABBITMQ = "channels_trunk.layers.RabbitMQChannelLayer"
 
 
 def _check(backend: Any, config: Any = None, *, alias: str = "default") -> list[CheckMessage]:
@@ -237,6 +238,15 @@ def test_w001_for_options_that_come_along_from_channels_postgres(option: str, re
     message = _only(_check(POSTGRES, {"NAME": "app", "PASSWORD": "opensesame", option: {"min_size": 10}}), "W001")
 
     assert message.msg == f"CHANNEL_LAYERS['default']['CONFIG']['{option}'] does nothing: {reason}."
+    assert message.hint == "Remove the option."
+
+
+def test_w001_for_the_option_that_comes_along_from_channels_rabbitmq() -> None:
+    message = _only(_check(RABBITMQ, {"host": "amqp://app:opensesame@h/", "local_expiry": 60}), "W001")
+
+    assert message.msg == (
+        "CHANNEL_LAYERS['default']['CONFIG']['local_expiry'] does nothing: one 'expiry' holds from send() to receive()."
+    )
     assert message.hint == "Remove the option."
 
 
