@@ -54,7 +54,7 @@ class QueuedMessage(models.Model):
     frame = models.BinaryField()
 
     class Meta:
-        indexes = [models.Index(fields=["prefix", "channel", "rank"], name="channels_trunk_queue")]
+        indexes = [models.Index(fields=["prefix", "channel", "rank"], name="channels_trunk_queue_rank")]
 
 
 class Member(models.Model):
@@ -69,7 +69,7 @@ class Member(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["prefix", "group_name", "channel"], name="channels_trunk_member")
+            models.UniqueConstraint(fields=["prefix", "group_name", "channel"], name="channels_trunk_member_once")
         ]
 
 

@@ -58,7 +58,9 @@ class Migration(migrations.Migration):
             ],
             options={
                 "constraints": [
-                    models.UniqueConstraint(fields=("prefix", "group_name", "channel"), name="channels_trunk_member")
+                    models.UniqueConstraint(
+                        fields=("prefix", "group_name", "channel"), name="channels_trunk_member_once"
+                    )
                 ],
             },
         ),
@@ -73,7 +75,7 @@ class Migration(migrations.Migration):
                 ("frame", models.BinaryField()),
             ],
             options={
-                "indexes": [models.Index(fields=["prefix", "channel", "rank"], name="channels_trunk_queue")],
+                "indexes": [models.Index(fields=["prefix", "channel", "rank"], name="channels_trunk_queue_rank")],
             },
         ),
     ]

@@ -1,0 +1,149 @@
+"""Parts of the database transport that need no database."""
+
+import sqlite3
+import threading
+from typing import Any
+
+import pytest
+from django.db import DataError, Error, InterfaceError, OperationalError, ProgrammingError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels_trunk.clock import SYSTEM_CLOCK
+from channels_trunk.transports.database.errors import Trouble, trouble_of
+from channels_trunk.transports.database.names import plain_name, stored_name
+from channels_trunk.transports.database.pace import Pace
+from channels_trunk.transports.database.worker import GivenUp, Job, Worker
+
+NAMES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=100)
+
+
+class DriverError(Exception):
+    """As psycopg, psycopg2 and the drivers of MySQL have it."""
+
+    def __init__(self, *args: Any, sqlstate: str | None = None, pgcode: str | None = None) -> None:
+        super().__init__(*args)
+        self.sqlstate = sqlstate
+        self.pgcode = pgcode
+
+
+def error(kind: type[Error], cause: Exception) -> Error:
+    """What Django raises for an error of a driver."""
+    made: Error = kind("some text")
+    made.__cause__ = cause
+    return made
+
+
+def sqlite_error(code: int) -> sqlite3.OperationalError:
+    cause = sqlite3.OperationalError("some text")
+    cause.sqlite_errorcode = code  # type: ignore[attr-defined, unused-ignore]
+    return cause
+
+
+@given(NAMES, NAMES)
+def test_names_that_differ_in_case_or_spaces_are_stored_differently(one: str, other: str) -> None:
+    assert plain_name(stored_name(one)) == one
+    assert len(stored_name(one)) <= 200
+    if one != other:
+        assert stored_name(one).lower().rstrip() != stored_name(other).lower().rstrip()
+
+
+@pytest.mark.parametrize(
+    ("raised", "trouble"),
+    [
+        (error(OperationalError, DriverError(sqlstate="40001")), Trouble.BUSY),
+        (error(OperationalError, DriverError(sqlstate="40P01")), Trouble.BUSY),
+        (error(OperationalError, DriverError(pgcode="55P03")), Trouble.BUSY),
+        (error(OperationalError, DriverError(sqlstate="57014")), Trouble.BUSY),
+        (error(OperationalError, DriverError(sqlstate="57P01")), Trouble.AWAY),
+        (error(OperationalError, DriverError(sqlstate="53100")), Trouble.FULL),
+        (error(ProgrammingError, DriverError(sqlstate="42P01")), Trouble.SCHEMA),
+        (error(ProgrammingError, DriverError(sqlstate="42501")), Trouble.REFUSED),
+        (error(OperationalError, DriverError("no server")), Trouble.AWAY),
+        (error(InterfaceError, DriverError("closed")), Trouble.AWAY),
+        (error(OperationalError, DriverError(1213, "deadlock")), Trouble.BUSY),
+        (error(OperationalError, DriverError(1205, "lock wait")), Trouble.BUSY),
+        (error(OperationalError, DriverError(2013, "lost")), Trouble.AWAY),
+        (error(OperationalError, DriverError(1045, "denied")), Trouble.REFUSED),
+        (error(OperationalError, DriverError(1114, "full")), Trouble.FULL),
+        (error(ProgrammingError, DriverError(1146, "no table")), Trouble.SCHEMA),
+        (error(DataError, DriverError(1406, "too long")), Trouble.REFUSED),
+        (error(OperationalError, sqlite_error(5)), Trouble.BUSY),
+        (error(OperationalError, sqlite_error(261)), Trouble.BUSY),  # SQLITE_BUSY_RECOVERY
+        (error(OperationalError, sqlite_error(6)), Trouble.BUSY),
+        (error(OperationalError, sqlite_error(13)), Trouble.FULL),
+        (error(OperationalError, sqlite_error(10)), Trouble.AWAY),
+        (error(OperationalError, sqlite_error(1)), Trouble.REFUSED),
+    ],
+)
+def test_errors_are_told_apart_by_their_codes(raised: Error, trouble: Trouble) -> None:
+    assert trouble_of(raised) is trouble
+
+
+def test_pace_is_quick_after_traffic_and_slows_down() -> None:
+    pace = Pace(0.04, 100, now=0)
+    assert pace.wait() == 0.04
+    pace.stir(now=1)
+    waits = [pace.wait() for _ in range(12)]
+    assert waits == sorted(waits)
+    assert waits[0] < 0.005
+    assert waits[-1] == 0.04
+
+
+def test_a_node_rests_only_without_traffic_and_receivers() -> None:
+    pace = Pace(0.04, 100, now=0)
+    pace.stir(now=5)
+    assert not pace.rests(105, lambda: False)
+    assert not pace.rests(105.1, lambda: True)
+    assert pace.rests(105.1, lambda: False)
+    pace.stir(now=106)
+    assert not pace.rests(107, lambda: False)
+
+
+def commits(job: Job[int]) -> int:
+    job.commit_begins()
+    return 2
+
+
+def test_a_job_is_given_up_until_its_commit_begins() -> None:
+    waiting: Job[int] = Job(lambda job: 1)
+    assert waiting.give_up()
+    waiting.run()
+    assert isinstance(waiting.outcome.exception(), GivenUp)
+    committing: Job[int] = Job(commits)
+    committing.run()
+    assert not committing.give_up()
+    assert committing.is_relied_on
+    assert committing.outcome.result() == 2
+
+
+def test_the_worker_does_jobs_in_order_between_looks_and_ends_after_them() -> None:
+    looks: list[int] = []
+    ended = threading.Event()
+
+    def look() -> float:
+        looks.append(1)
+        return 0.0  # there is always more
+
+    worker = Worker("a test", look=look, end=ended.set, clock=SYSTEM_CLOCK)
+    worker.look_within(0)
+    worker.submit(Job(lambda _job: None)).outcome.result(timeout=10)  # looks and jobs take turns
+    done: list[int] = []
+    jobs = [worker.submit(Job(lambda _job, number=number: done.append(number))) for number in range(20)]  # type: ignore[misc]
+    worker.stop()
+    for job in jobs:
+        job.outcome.result(timeout=10)
+    assert ended.wait(10)
+    assert done == list(range(20))
+    assert looks
+
+
+def test_nobody_is_in_the_database_while_the_worker_is_held() -> None:
+    worker = Worker("a test", look=lambda: 1.0, end=lambda: None, clock=SYSTEM_CLOCK)
+    worker.hold()
+    job: Job[None] = worker.submit(Job(lambda _job: None))
+    with pytest.raises(TimeoutError):
+        job.outcome.result(timeout=0.05)
+    worker.release()
+    job.outcome.result(timeout=10)
+    worker.stop()
