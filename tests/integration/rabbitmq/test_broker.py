@@ -85,3 +85,19 @@ async def test_a_broker_short_of_memory_is_said_and_holds_no_reader_up(
         got.append(await asyncio.wait_for(there.receive(channel), 10))
     assert {"type": "never sent"} not in got
     assert here.stats().reconnects_total == 0
+
+
+async def test_a_broker_with_a_full_disk_is_said(make_layer: MakeLayer, broker: RabbitServer) -> None:
+    here, there = make_layer(send_timeout=1), make_layer()
+    channel = await there.new_channel()
+    await here.send(channel, HELLO)
+    await in_thread(lambda: broker.disk_alarm(True))
+    try:
+        with pytest.raises(TransportUnavailable, match="takes no messages now"):
+            await here.send(channel, {"type": "lost or late"})
+        assert "low on disk" in here.health().detail
+        assert await there.receive(channel) == HELLO
+    finally:
+        await in_thread(lambda: broker.disk_alarm(False))
+    await eventually(lambda: here.health().detail == "", within=10)
+    await works(here, there)

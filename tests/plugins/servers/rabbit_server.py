@@ -177,5 +177,10 @@ class RabbitServer:
         self.ctl("set_vm_memory_high_watermark", "0" if on else "0.4")
         eventually_blocking(lambda: self._has_alarm() is on, within=CTL_SECONDS, what=f"the alarm is {on}")
 
+    def disk_alarm(self, on: bool) -> None:
+        """Let it believe that its disk is full."""
+        self.ctl("set_disk_free_limit", "1000000GB" if on else "1MB")
+        eventually_blocking(lambda: self._has_alarm() is on, within=CTL_SECONDS, what=f"the alarm is {on}")
+
     def _has_alarm(self) -> bool:
         return self.ctl("eval", "rabbit_alarm:get_alarms().").strip() != "[]"
