@@ -200,6 +200,23 @@ def test_a_server_that_is_down(doctor: Doctor) -> None:
     assert doctor(RABBITMQ, host=f"amqp://me:{SECRET}@127.0.0.1:{free_port()}/").codes == ["settings", "server-down"]
 
 
+def test_a_server_that_is_down_where_libpq_alone_knows_its_place(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    done = doctor(POSTGRES, dsn=f"postgresql:///x?port={free_port()}&password={SECRET}")
+    assert done.codes == ["settings", "not-connected"]
+
+
+def test_a_server_that_says_nothing(command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        dsn = f"postgresql://me:{SECRET}@127.0.0.1:{port}/x?connect_timeout=2"
+        done = command(layers_of(POSTGRES, dsn=dsn), "trunk_doctor", "--json")
+    assert done.codes == ["settings", "server-silent"]
+
+
 def test_a_host_that_is_not_known(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*args: Any, **kwargs: Any) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

@@ -46,20 +46,16 @@ def survey(settings: PostgresSettings, prefix: str) -> Survey | None:
 
 def examine(settings: PostgresSettings) -> Iterator[Finding]:
     """Say what will keep the layer from working in this database, and what will make it slow."""
-    missing = _find_servers(settings)
-    if missing is not None:
-        yield missing
+    try:
+        is_there = _look_for_server(settings)
+    except _Missing as missing:
+        yield missing.finding
         return
     try:
         with _connected(settings) as connection:
             yield from _examine_server(connection, settings)
     except psycopg.OperationalError as error:
-        yield _error(
-            "login-refused",
-            f"{settings.where}: the server is there, and refuses this connection: {_said(error)}",
-            "Correct the user, the password, the name of the database or the TLS settings; the server's pg_hba.conf "
-            "says who may connect from where, and max_connections how many.",
-        )
+        yield _not_connected(settings, error, is_there=is_there)
     except psycopg.Error as error:
         yield _error("server-failed", f"{settings.where}: {_said(error)}", "See what the server's log says of it.")
 
@@ -75,25 +71,55 @@ def find_pooler(settings: PostgresSettings) -> Finding | None:
         return None
 
 
-def _find_servers(settings: PostgresSettings) -> Finding | None:
-    """None if one of the hosts answers, or if libpq alone knows where they are."""
+class _Missing(Exception):
+    """There is no server."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.text)
+        self.finding = finding
+
+
+def _not_connected(settings: PostgresSettings, error: psycopg.OperationalError, *, is_there: bool) -> Finding:
+    if isinstance(error, psycopg.errors.ConnectionTimeout):
+        return _error(
+            "server-silent",
+            f"{settings.where}: the server takes connections and does not answer: {_said(error)}",
+            "See that it is PostgreSQL that listens there, and that the server does not stand still.",
+        )
+    if not is_there:
+        return _error(
+            "not-connected",
+            f"{settings.where}: {_said(error)}",
+            "See that the server runs and listens there; and that user, password and database are right.",
+        )
+    return _error(
+        "login-refused",
+        f"{settings.where}: the server is there, and refuses this connection: {_said(error)}",
+        "Correct the user, the password, the name of the database or the TLS settings; the server's pg_hba.conf says "
+        "who may connect from where, and max_connections how many.",
+    )
+
+
+def _look_for_server(settings: PostgresSettings) -> bool:
+    """Whether something listens at one of the hosts; False if libpq alone knows where they are. Raises _Missing."""
     parts = conninfo_to_dict(settings.dsn)
     if parts.get("service") or os.environ.get("PGSERVICE"):
-        return None
+        return False
     defaults = {entry.keyword.decode(): (entry.val or b"").decode() for entry in pq.Conninfo.get_defaults()}
     hosts = str(parts.get("hostaddr") or parts.get("host") or defaults["hostaddr"] or defaults["host"]).split(",")
     ports = str(parts.get("port") or defaults["port"] or 5432).split(",")
     missing: Finding | None = None
     for number, host in enumerate(hosts):
         if not host or host.startswith("@"):
-            return None  # a socket whose place is built into libpq
+            return False  # a socket whose place is built into libpq
         port = int(ports[number if len(ports) > 1 else 0] or 5432)
         place = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else host
         found = find_server(place, port, settings.where)
         if found is None:
-            return None
+            return True
         missing = missing or found
-    return missing
+    assert missing is not None, "there is a host at least, if only an empty one"
+    raise _Missing(missing)
 
 
 def _examine_server(connection: psycopg.Connection[Any], settings: PostgresSettings) -> Iterator[Finding]:
