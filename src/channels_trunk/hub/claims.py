@@ -1,7 +1,7 @@
-"""Normal channels: takes messages out of the engine's queues for receivers that wait here, and never more.
+"""Normal channels: takes messages out of the engine's queues for receivers that wait here, or will in a moment.
 
-What was claimed lies in a mailbox of this node until a receiver takes it. If the last receiver gives up in between, the
-message goes back to the front of its channel, where another process finds it.
+What was claimed lies in a mailbox of this node until a receiver takes it. If the last receiver gives up in between, or
+none comes, the message goes back to the front of its channel, where another process finds it.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from channels_trunk.exceptions import TransportError
 from channels_trunk.router import Mailbox
 from channels_trunk.transports.base import Busy, Claimed, EmbeddedTransport, Transport
 
+from .stock import BACK_AFTER, Stock
 from .waiters import Waiter
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class Claims:
         self._watched: frozenset[str] = frozenset()  # what the transport watches; the hub's loop writes it
         self._pending: dict[str, None] = {}  # guarded by _lock: channels to claim from on the hub's loop, in order
         self._restoring: list[Claimed] = []  # guarded by _lock
-        self._work_task: asyncio.Task[None] | None = None  # touched on the hub's loop alone
+        self._work_task: asyncio.Task[None] | None = None  # touched on the hub's loop alone, as the next three
+        self._ahead = transport.capabilities.claims_ahead
+        self._stock = Stock()
+        self._look_timer: asyncio.TimerHandle | None = None
 
     # --- any thread
 
@@ -111,7 +115,9 @@ class Claims:
                 if waiter is not None:
                     wakes.append(waiter)
             for channel in {message.channel for message in claimed}:
-                self.give_back(router.box(channel))
+                box = router.box(channel)
+                if not self._ahead or not box.signalled:
+                    self.give_back(box)
         self._hub.wake(wakes)
 
     # --- the hub's loop
@@ -123,6 +129,10 @@ class Claims:
     def opened(self) -> None:
         """The transport was opened (again): tell it what to watch, and look at every channel."""
         self._watched = frozenset()
+        if self._look_timer is not None:
+            self._look_timer.cancel()  # it may be of a loop that has ended
+            self._look_timer = None
+        self._look_later()
         with self._lock:
             self._pending.update(dict.fromkeys(self._wanted))
         self._work_now()
@@ -206,8 +216,34 @@ class Claims:
 
     async def _claim(self, channel: str) -> None:
         # Claimed and delivered in one: a claim in another thread must not overtake this one in between.
-        if demand := self._demand(channel):
+        demand = self._demand(channel)
+        if demand and not self._ahead:
             self._deliver(await self._transport.claim(channel, demand))
+        elif demand:
+            capacity, clock = self._hub.router.box(channel).capacity, self._hub.clock.monotonic
+            limit = self._stock.limit(channel, waiting=demand, capacity=capacity, now=clock())
+            claimed = await self._transport.claim(channel, limit)
+            self._deliver(claimed)
+            with self._lock:
+                box = self._hub.router.boxes.get(channel)
+                lying = box is not None and box.surplus > 0
+            self._stock.handed_over(channel, count=len(claimed), lying=lying, now=clock())
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._stock.lies and self._look_timer is None:
+            self._look_timer = asyncio.get_running_loop().call_later(BACK_AFTER, self._look_for_leftovers)
+
+    def _look_for_leftovers(self) -> None:
+        """What was claimed ahead and lies too long goes back; while the engine is away, receivers here may have it."""
+        self._look_timer = None
+        if self._hub.is_open:
+            overdue = self._stock.overdue(self._hub.clock.monotonic())
+            with self._lock:
+                for channel in overdue:
+                    if (box := self._hub.router.boxes.get(channel)) is not None:
+                        self.give_back(box)
+        self._look_later()
 
     async def _watch(self) -> None:
         with self._lock:
@@ -226,5 +262,7 @@ class Claims:
             boxes = self._hub.router.boxes
             gone = {channel for channel in self._wanted if (box := boxes.get(channel)) is None or box.idle}
             self._wanted -= gone
+        for channel in gone:
+            self._stock.forget(channel)
         if gone:
             self._hub.on_io(self._work_now)

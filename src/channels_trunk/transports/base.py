@@ -53,6 +53,8 @@ class Capabilities:
     """Callers' own threads may drive it: it is an EmbeddedTransport, and no method of it ever waits for a lock."""
     needs_interest: bool = False
     """Only groups named by `interest` are heard; otherwise a node hears every group."""
+    claims_ahead: bool = False
+    """A claim takes long beside a short job: claim() is asked for some more than there are receivers waiting."""
 
 
 class Claimed(NamedTuple):

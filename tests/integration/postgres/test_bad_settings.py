@@ -199,7 +199,10 @@ def set_default(dsn: str, setting: str) -> None:
 
 
 async def test_a_schema_that_is_not_there(make_layer: MakeLayer, postgres_database: str) -> None:
-    await refused(make_layer, postgres_database, SchemaMismatch, r'schema "rooms" does not exist', schema="rooms")
+    text = r"""there is no schema 'Rooms', as the option 'schema' has it; .*CREATE SCHEMA "Rooms", or give another"""
+    for auto_create in (True, False):
+        config = {"schema": "Rooms", "auto_create": auto_create}
+        await refused(make_layer, postgres_database, SchemaMismatch, text, **config)
     set_default(postgres_database, "search_path = nowhere")
     text = r"no schema of the role's search_path exists; give 'schema'"
     await refused(make_layer, postgres_database, SchemaMismatch, text)

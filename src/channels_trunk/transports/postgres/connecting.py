@@ -21,6 +21,9 @@ MINIMUM_SERVER = 12_00_00
 _SET_UP = (
     "SET synchronous_commit = off; SET default_transaction_isolation = 'read committed'; "
     "SET default_transaction_read_only = off; SET statement_timeout = 0; SET lock_timeout = '2s'; "
+    # Arrays of parameters make the server plan each call anew, which takes longer than the call; and a plan that it
+    # made while a table was empty must not read all of it when it is not.
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; "
     "SET idle_in_transaction_session_timeout = '15s'; SET client_min_messages = error; SET client_encoding = 'UTF8'"
 )
 
@@ -89,6 +92,8 @@ async def find_names(wire: Wire, settings: PostgresSettings) -> Names:
 async def ensure_schema(wire: Wire, names: Names, settings: PostgresSettings) -> None:
     """Make the tables if they are not there; raced by many processes, one makes them."""
     version = await _version(wire, names)
+    if version is None:
+        await _check_schema(wire, names, settings)
     if version is None and settings.auto_create:
         await wire.script(creation_script(names))
         version = await _version(wire, names)
@@ -101,6 +106,15 @@ async def ensure_schema(wire: Wire, names: Names, settings: PostgresSettings) ->
         raise SchemaMismatch(
             f"{settings.where}: the layer's tables are of version {version}, and this channels-trunk knows "
             f"{SCHEMA_VERSION}: upgrade channels-trunk in this process, or give another 'schema' or 'table_prefix'"
+        )
+
+
+async def _check_schema(wire: Wire, names: Names, settings: PostgresSettings) -> None:
+    [(exists,)] = await wire.run(Statement("SELECT to_regnamespace($1) IS NOT NULL"), f'"{names.schema}"')
+    if not exists:
+        raise SchemaMismatch(
+            f"{settings.where}: there is no schema {names.schema!r}, as the option 'schema' has it; have its owner run "
+            f'CREATE SCHEMA "{names.schema}", or give another'
         )
 
 

@@ -97,33 +97,49 @@ BEGIN
         RAISE EXCEPTION 'another session appends for this node' USING ERRCODE = 'TK002';
     END IF;
     IF p_channels IS NOT NULL THEN
-        WITH wanted AS (
-            SELECT w.*, row_number() OVER (PARTITION BY w.channel ORDER BY w.i) AS place
-            FROM unnest(p_channels, p_expiries, p_frames, p_capacities) WITH ORDINALITY
-                AS w(channel, expires_at, frame, capacity, i)
-        ), depths AS (
-            SELECT d.channel, (
-                SELECT count(*) FROM (
-                    SELECT 1 FROM {p}queue q
-                    WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now AND q.id > now_taken
-                    LIMIT d.capacity
-                ) there
-            ) + (
-                SELECT count(*) FROM (
-                    SELECT 1 FROM {p}queue q
-                    WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now AND q.id < 0
-                    LIMIT d.capacity
-                ) back
-            ) AS depth FROM (SELECT DISTINCT channel, capacity FROM wanted WHERE capacity IS NOT NULL) d
-        ), sorted AS (
-            SELECT wanted.*, coalesce(depth + place <= capacity, true) AS fits
-            FROM wanted LEFT JOIN depths USING (channel)
-        ), stored AS (
+        -- To count what waits takes long where the capacity is large. So first a bound of it: ids of one channel, and how
+        -- far they reach. Where that leaves no room for the whole batch, what has not expired is counted.
+        PERFORM 1 FROM (SELECT DISTINCT * FROM unnest(p_channels, p_capacities)) w(channel, capacity)
+        WHERE w.capacity < cardinality(p_channels) + coalesce(
+            (SELECT max(q.id) FROM {p}queue q
+                WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id > now_taken) -
+            (SELECT min(q.id) FROM {p}queue q
+                WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id > now_taken) + 1, 0
+        ) + (SELECT count(*) FROM {p}queue q WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id < 0)
+        LIMIT 1;
+        IF NOT FOUND THEN
             INSERT INTO {p}queue
-            SELECT nextval('{p}queue_ids'), p_prefix, f.channel, f.expires_at, f.frame
-            FROM (SELECT * FROM sorted WHERE fits ORDER BY i) f
-        )
-        SELECT array_agg(i - 1 ORDER BY i) INTO refused FROM sorted WHERE NOT fits;
+            SELECT nextval('{p}queue_ids'), p_prefix, w.channel, w.expires_at, w.frame
+            FROM unnest(p_channels, p_expiries, p_frames) w(channel, expires_at, frame);
+        ELSE
+            WITH wanted AS (
+                SELECT w.*, row_number() OVER (PARTITION BY w.channel ORDER BY w.i) AS place
+                FROM unnest(p_channels, p_expiries, p_frames, p_capacities) WITH ORDINALITY
+                    AS w(channel, expires_at, frame, capacity, i)
+            ), depths AS (
+                SELECT d.channel, (
+                    SELECT count(*) FROM (
+                        SELECT 1 FROM {p}queue q
+                        WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now AND q.id > now_taken
+                        LIMIT d.capacity
+                    ) there
+                ) + (
+                    SELECT count(*) FROM (
+                        SELECT 1 FROM {p}queue q
+                        WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now AND q.id < 0
+                        LIMIT d.capacity
+                    ) back
+                ) AS depth FROM (SELECT DISTINCT channel, capacity FROM wanted WHERE capacity IS NOT NULL) d
+            ), sorted AS (
+                SELECT wanted.*, coalesce(depth + place <= capacity, true) AS fits
+                FROM wanted LEFT JOIN depths USING (channel)
+            ), stored AS (
+                INSERT INTO {p}queue
+                SELECT nextval('{p}queue_ids'), p_prefix, f.channel, f.expires_at, f.frame
+                FROM (SELECT * FROM sorted WHERE fits ORDER BY i) f
+            )
+            SELECT array_agg(i - 1 ORDER BY i) INTO refused FROM sorted WHERE NOT fits;
+        END IF;
         PERFORM pg_notify(h, 'queue') FROM unnest(p_hints) h;
     END IF;
     IF now_active = 0 THEN

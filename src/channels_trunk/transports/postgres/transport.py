@@ -1,7 +1,6 @@
 """The PostgreSQL transport: one node's three connections."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeCont
 
 from .connecting import connect, ensure_schema, find_names
 from .errors import is_lost, refusal, translated
+from .hearing import Hearing, listen, listen_holds
 from .line import Line
 from .listener import Listener
 from .moves import Moves
@@ -21,21 +21,17 @@ from .names import Bells, Names
 from .queues import Queues
 from .settings import PostgresSettings
 from .upkeep import HEARTBEAT, Place, Upkeep
-from .wire import Notice, ServerError, Statement, Wire
+from .wire import Notice, ServerError, Wire
 from .writer import Writer
 
 __all__ = ["PostgresTransport"]
 
-logger = logging.getLogger("channels_trunk")
 T = TypeVar("T")
 
 # How much is written before maintenance comes ahead of its time. Bytes.
 _BUSTLE = 1024 * 1024
 _TIDY_EVERY = 5.0
-# How long a notification of our own may take to come back, before LISTEN is taken not to hold here. Seconds.
-_HEARS_WITHIN = 2.0
 _SOON = 0.1
-_NOTIFY = Statement("SELECT pg_notify($1, 'mark 0')")
 
 
 @dataclass(slots=True)
@@ -65,7 +61,7 @@ class _Open:
 class PostgresTransport(Transport):
     """Runs on the hub's loop. At most three connections, whatever the number of loops, threads and channels."""
 
-    capabilities = Capabilities(crosses_processes=True, needs_interest=True)
+    capabilities = Capabilities(crosses_processes=True, needs_interest=True, claims_ahead=True)
 
     def __init__(self, find_settings: Callable[[], PostgresSettings]) -> None:
         # Asked at open(): in a test run Django changes the name of the database after the layer is made.
@@ -74,11 +70,7 @@ class PostgresTransport(Transport):
         self._place: Place | None = None  # from before the server was away; its position is in the next
         self._position = 0
         self._moves = Moves()
-        self._heard: frozenset[str] = frozenset()  # notification channels of groups; hears() reads it in any thread
-        self._shed: frozenset[str] = frozenset()  # listened to, and needed by no group any more
-        self._hints: frozenset[str] = frozenset()  # and of normal channels
-        self._watched: frozenset[str] = frozenset()
-        self._said_polling = False
+        self._hearing = Hearing()
 
     # --- life
 
@@ -178,14 +170,13 @@ class PostgresTransport(Transport):
         await self._check_epoch(wire)
         await opened.upkeep.hold_alive_lock(wire)
         listener = opened.listener
-        listener.watched = self._watched
+        listener.watched = self._hearing.watched
         listener.use(wire)
         own = (opened.bells.node(self._context.node), opened.bells.everybody)
-        await _listen(wire, [*own, *self._heard, *self._shed, *self._hints])
+        await listen(wire, [*own, *self._hearing.channels])
         await listener.catch_up()
         await self._find_out_whether_listen_holds(opened, wire)
-        if waiting := await opened.queues.waiting(self._watched):
-            self._context.sink.available(waiting)
+        await self._look_into_queues(opened)
 
     async def _check_epoch(self, wire: Wire) -> None:
         """Raise TransportUnavailable if the tables were emptied since open(), which then has to look anew."""
@@ -228,7 +219,7 @@ class PostgresTransport(Transport):
                 line.close()
             if leave:
                 self._place = None
-                self._heard = self._shed = self._hints = self._watched = frozenset()
+                self._hearing.forget()
                 self._moves.clear()
 
     def abandon(self) -> None:
@@ -240,25 +231,34 @@ class PostgresTransport(Transport):
 
     # --- LISTEN
 
+    async def interest(self, groups: frozenset[str]) -> None:
+        """LISTEN for the shards of these groups, and for no others."""
+        opened = self._opened
+        await self._translated(self._hearing.hear_groups(groups, opened.bells, opened.listening))
+
+    def narrow(self, groups: frozenset[str]) -> None:
+        """Shards of these groups alone count as heard."""
+        if self._open is not None:
+            self._hearing.narrow(groups, self._open.bells)
+
+    def hears(self, group: str) -> bool:
+        """Whether the group's shard is listened to."""
+        return self._open is not None and self._hearing.hears(group, self._open.bells)
+
+    async def watch(self, channels: frozenset[str]) -> None:
+        """LISTEN for the shards of these normal channels."""
+        opened = self._opened
+        opened.listener.watched = channels
+        await self._translated(self._hearing.watch(channels, opened.bells, opened.listening))
+
     async def _find_out_whether_listen_holds(self, opened: _Open, wire: Wire) -> None:
-        opened.listener.marked.clear()
-        if not wire.pooled:
-            await (await opened.writing.wire()).run(_NOTIFY, opened.bells.node(self._context.node))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(opened.listener.marked.wait(), _HEARS_WITHIN)
-        if opened.listener.marked.is_set():
+        bell = opened.bells.node(self._context.node)
+        holds = not wire.pooled and await listen_holds(opened.listener, await opened.writing.wire(), bell)
+        if holds or opened.must_poll:
             return
-        if not self._said_polling:
-            self._said_polling = True
-            logger.warning(
-                "%s: LISTEN does not hold here, as behind a pooler of transactions. The layer polls every %g s; a "
-                "'listen_dsn' that leads to the server itself is faster",
-                self._settings.where,
-                self._settings.polling_interval,
-            )
-        if not opened.must_poll:
-            opened.must_poll = True
-            opened.task = asyncio.create_task(self._poll(opened))
+        self._hearing.say_that_it_polls(self._settings)
+        opened.must_poll = True
+        opened.task = asyncio.create_task(self._poll(opened))
 
     async def _poll(self, opened: _Open) -> None:
         while True:
@@ -266,46 +266,16 @@ class PostgresTransport(Transport):
             try:
                 await opened.listening.wire()
                 await opened.listener.catch_up()
-                if waiting := await opened.queues.waiting(self._watched):
-                    self._context.sink.available(waiting)
+                await self._look_into_queues(opened)
             except TransportUnavailable:
                 continue  # the line makes another connection, or has told the hub
             except ServerError as error:
                 self._context.sink.lost(translated(error, self._settings.where))
                 return
 
-    async def interest(self, groups: frozenset[str]) -> None:
-        """LISTEN for the shards of these groups, and for no others."""
-        opened = self._opened
-        wanted = frozenset(map(opened.bells.group, groups))
-        stop, self._shed = self._shed - wanted, frozenset()
-        await self._translated(self._change(opened, sorted(wanted - self._heard), sorted(stop)))
-        self._heard = wanted
-
-    def narrow(self, groups: frozenset[str]) -> None:
-        """Shards of these groups alone count as heard."""
-        opened = self._open
-        if opened is not None:
-            wanted = frozenset(map(opened.bells.group, groups))
-            self._shed |= self._heard - wanted
-            self._heard &= wanted
-
-    def hears(self, group: str) -> bool:
-        """Whether the group's shard is listened to."""
-        opened = self._open
-        return opened is not None and opened.bells.group(group) in self._heard
-
-    async def watch(self, channels: frozenset[str]) -> None:
-        """LISTEN for the shards of these normal channels."""
-        opened = self._opened
-        wanted = frozenset(map(opened.bells.queue, channels))
-        opened.listener.watched = self._watched = channels
-        stop, new = self._hints - wanted, wanted - self._hints
-        self._hints = wanted
-        await self._translated(self._change(opened, sorted(new), sorted(stop)))
-
-    async def _change(self, opened: _Open, new: Sequence[str], stop: Sequence[str]) -> None:
-        await _listen(await opened.listening.wire(), new, stop=stop)
+    async def _look_into_queues(self, opened: _Open) -> None:
+        if waiting := await opened.queues.waiting(self._hearing.watched):
+            self._context.sink.available(waiting)
 
     # --- out
 
@@ -358,8 +328,7 @@ class PostgresTransport(Transport):
         await self._translated(opened.queues.settle())
         await self._translated(self._check_place(opened))
         # A worker that died in the middle of a claim gave its rows back, and nobody was told.
-        if waiting := await self._translated(opened.queues.waiting(self._watched)):
-            self._context.sink.available(waiting)
+        await self._translated(self._look_into_queues(opened))
         if not opened.must_poll:
             await self._translated(opened.upkeep.mark())
             opened.upkeep.check_hearing(opened.listener.marked_at)
@@ -398,14 +367,6 @@ class PostgresTransport(Transport):
             if is_lost(error) and not isinstance(failure, Busy):
                 self._context.sink.lost(failure)
             raise failure from error
-
-
-async def _listen(wire: Wire, channels: Sequence[str], *, stop: Sequence[str] = ()) -> None:
-    if wire.pooled:
-        return  # it would be somebody else's session that listens
-    statements = [f'LISTEN "{channel}"' for channel in channels] + [f'UNLISTEN "{channel}"' for channel in stop]
-    if statements:
-        await wire.script("; ".join(statements))
 
 
 def _nothing(_error: Exception) -> None:

@@ -33,6 +33,7 @@ __all__ = [
 _OK = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY)
 _BYTEA, _TEXT, _BIGINT, _FLOAT8 = 17, 25, 20, 701
 _TEXT_ARRAY, _BYTEA_ARRAY, _BIGINT_ARRAY, _FLOAT8_ARRAY = 1009, 1001, 1016, 1022
+_PIPELINES = pq.version() >= 14_00_00
 _ARRAY_HEAD = struct.Struct("!iiiii")
 _LENGTH = struct.Struct("!i")
 
@@ -209,20 +210,25 @@ class Wire:
             return await self._run(statement, *values)
 
     async def _run(self, statement: Statement, *values: Value) -> list[Row]:
-        encoded = [_encoded(value) for value in values]
-        oids = [oid for oid, _ in encoded]
-        data = [item for _, item in encoded]
-        formats = [pq.Format.BINARY] * len(encoded)
         if self.pooled:
-            return await self._ask(
-                lambda: self._pgconn.send_query_params(statement.sql, data, oids, formats, pq.Format.BINARY)
-            )
+            return await self._ask(lambda: self._send_whole(statement, values))
         if statement.name not in self._prepared:
-            await self._ask(lambda: self._pgconn.send_prepare(statement.name, statement.sql, oids))
-            self._prepared.add(statement.name)
-        return await self._ask(
-            lambda: self._pgconn.send_query_prepared(statement.name, data, formats, pq.Format.BINARY)
-        )
+            await self._prepare(statement, values)
+        return await self._ask(lambda: self._send_prepared(statement, values))
+
+    async def _prepare(self, statement: Statement, values: Sequence[Value]) -> None:
+        oids = [_encoded(value)[0] for value in values]
+        await self._ask(lambda: self._pgconn.send_prepare(statement.name, statement.sql, oids))
+        self._prepared.add(statement.name)
+
+    def _send_whole(self, statement: Statement, values: Sequence[Value]) -> None:
+        encoded = [_encoded(value) for value in values]
+        oids, data = [oid for oid, _ in encoded], [item for _, item in encoded]
+        self._pgconn.send_query_params(statement.sql, data, oids, [pq.Format.BINARY] * len(data), pq.Format.BINARY)
+
+    def _send_prepared(self, statement: Statement, values: Sequence[Value]) -> None:
+        data = [_encoded(value)[1] for value in values]
+        self._pgconn.send_query_prepared(statement.name, data, [pq.Format.BINARY] * len(data), pq.Format.BINARY)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Run]:
@@ -232,9 +238,17 @@ class Wire:
         was the server that refused something.
         """
         async with self._turn:
+            begun = False
+
+            async def run(statement: Statement, *values: Value) -> list[Row]:
+                nonlocal begun
+                if not begun:
+                    begun = True
+                    return await self._begin(statement, *values)
+                return await self._run(statement, *values)
+
             try:
-                await self._simple("BEGIN")
-                yield self._run
+                yield run
                 await self._simple("COMMIT")
             except ServerError:
                 await self._simple("ROLLBACK")
@@ -242,6 +256,22 @@ class Wire:
             except BaseException:
                 self._lose(TransportUnavailable("a transaction was given up"))
                 raise
+
+    async def _begin(self, statement: Statement, *values: Value) -> list[Row]:
+        """BEGIN and the first statement, in one round trip if libpq can."""
+        if self.pooled or not _PIPELINES:
+            await self._simple("BEGIN")
+            return await self._run(statement, *values)
+        if statement.name not in self._prepared:
+            await self._prepare(statement, values)
+
+        def send() -> None:
+            self._pgconn.enter_pipeline_mode()
+            self._pgconn.send_query_params(b"BEGIN", [], None, None, pq.Format.BINARY)
+            self._send_prepared(statement, values)
+            self._pgconn.pipeline_sync()
+
+        return await self._ask(send)
 
     async def simple(self, sql: str) -> list[Row]:
         """Run one statement that has no parameters, without preparing it."""
@@ -315,9 +345,13 @@ class Wire:
     def _take_results(self) -> None:
         while self._answer is not None and not self._pgconn.is_busy():
             result = self._pgconn.get_result()
-            if result is not None:
+            if result is not None and result.status == pq.ExecStatus.PIPELINE_SYNC:
+                self._pgconn.exit_pipeline_mode()
+            elif result is not None:
                 self._results.append(result)
                 continue
+            elif self._pgconn.pipeline_status and self._pgconn.status == pq.ConnStatus.OK:
+                continue  # the end of one statement's results, and not of all
             results, self._results = self._results, []
             if self._pgconn.status == pq.ConnStatus.BAD:
                 self._lose(_server_error(results[-1]) if results else OSError("the server closed the connection"))

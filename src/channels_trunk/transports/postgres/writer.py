@@ -130,11 +130,13 @@ class Writer:
         if queued:
             packed = [self.queue_frame(context, row.channel, row.envelope) for row in queued]
             size += sum(map(len, packed))
+            # Once for each channel: nearly all messages of a batch are for the same.
+            room = {channel: _limited(context.capacity_of(channel)) for channel in {row.channel for row in queued}}
             channels = text_array([row.channel for row in queued])
             expiries = float_array([row.envelope.expires_at for row in queued])
             frames = bytes_array(packed)
-            capacities = int_array([_limited(context.capacity_of(row.channel)) for row in queued])
-            hints = text_array(sorted({self._bells.queue(row.channel) for row in queued}))
+            capacities = int_array([room[row.channel] for row in queued])
+            hints = text_array(sorted({self._bells.queue(channel) for channel in room}))
         values = (
             expires_at,
             frame,

@@ -1,0 +1,95 @@
+"""What a node LISTENs to, and whether that holds."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+from .line import Line
+from .listener import Listener
+from .names import Bells
+from .settings import PostgresSettings
+from .wire import Statement, Wire
+
+__all__ = ["Hearing", "listen", "listen_holds"]
+
+logger = logging.getLogger("channels_trunk")
+
+# How long a notification of our own may take to come back, before LISTEN is taken not to hold here. Seconds.
+_HEARS_WITHIN = 2.0
+_NOTIFY = Statement("SELECT pg_notify($1, 'mark 0')")
+
+
+class Hearing:
+    """The notification channels of one node, which outlive its connections."""
+
+    def __init__(self) -> None:
+        self.watched: frozenset[str] = frozenset()
+        """Normal channels that somebody here waits at."""
+        self._heard: frozenset[str] = frozenset()  # of groups; hears() reads it in any thread
+        self._shed: frozenset[str] = frozenset()  # listened to, and needed by no group any more
+        self._hints: frozenset[str] = frozenset()  # of normal channels
+        self._said_polling = False
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """What a new session has to listen to, beside the node's own channel and everybody's."""
+        return self._heard | self._shed | self._hints
+
+    async def hear_groups(self, groups: frozenset[str], bells: Bells, line: Line) -> None:
+        """LISTEN for the shards of these groups, and for no others."""
+        wanted = frozenset(map(bells.group, groups))
+        stop, self._shed = self._shed - wanted, frozenset()
+        await listen(await line.wire(), sorted(wanted - self._heard), stop=sorted(stop))
+        self._heard = wanted
+
+    def narrow(self, groups: frozenset[str], bells: Bells) -> None:
+        """Shards of these groups alone count as heard; what else is listened to goes with the next hear_groups()."""
+        wanted = frozenset(map(bells.group, groups))
+        self._shed |= self._heard - wanted
+        self._heard &= wanted
+
+    def hears(self, group: str, bells: Bells) -> bool:
+        """Whether the group's shard is listened to; any thread."""
+        return bells.group(group) in self._heard
+
+    async def watch(self, channels: frozenset[str], bells: Bells, line: Line) -> None:
+        """LISTEN for the shards of these normal channels."""
+        wanted = frozenset(map(bells.queue, channels))
+        self.watched = channels
+        stop, new = self._hints - wanted, wanted - self._hints
+        self._hints = wanted
+        await listen(await line.wire(), sorted(new), stop=sorted(stop))
+
+    def forget(self) -> None:
+        """The node leaves."""
+        self._heard = self._shed = self._hints = self.watched = frozenset()
+
+    def say_that_it_polls(self, settings: PostgresSettings) -> None:
+        """Say it once."""
+        if not self._said_polling:
+            self._said_polling = True
+            logger.warning(
+                "%s: LISTEN does not hold here, as behind a pooler of transactions. The layer polls every %g s; a "
+                "'listen_dsn' that leads to the server itself is faster",
+                settings.where,
+                settings.polling_interval,
+            )
+
+
+async def listen(wire: Wire, channels: Sequence[str], *, stop: Sequence[str] = ()) -> None:
+    """LISTEN to these channels, and no more to others."""
+    if wire.pooled:
+        return  # it would be somebody else's session that listens
+    statements = [f'LISTEN "{channel}"' for channel in channels] + [f'UNLISTEN "{channel}"' for channel in stop]
+    if statements:
+        await wire.script("; ".join(statements))
+
+
+async def listen_holds(listener: Listener, writing: Wire, bell: str) -> bool:
+    """Whether a notification of this node's own comes back to it."""
+    listener.marked.clear()
+    await writing.run(_NOTIFY, bell)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(listener.marked.wait(), _HEARS_WITHIN)
+    return listener.marked.is_set()
