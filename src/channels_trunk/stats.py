@@ -47,5 +47,5 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     """How many messages are stored for each normal channel; expired ones may be among them."""
     log_rows: int
     """Rows of the log, of all prefixes."""
-    size_bytes: int
-    """What all of it takes, of all prefixes: the file with its WAL, or the tables with their indexes."""
+    size_bytes: int | None
+    """What all of it takes, of all prefixes: the file with its WAL, or the tables with their indexes; None: unknown."""

@@ -12,8 +12,10 @@ from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from channels_trunk.exceptions import OptionsError
 from channels_trunk.options import CORE_OPTIONS, Option, boolean, seconds, text
+from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 from channels_trunk.transports.database import DatabaseSettings, DatabaseTransport
+from channels_trunk.transports.database.examination import survey
 from channels_trunk.transports.memory import MemoryTransport
 
 from .base import TrunkChannelLayer
@@ -54,6 +56,10 @@ class DatabaseChannelLayer(TrunkChannelLayer):
         _require_app(self._where)
         is_awaited = _AskWeakly(self)
         return DatabaseTransport(lambda: find_settings(values, is_awaited))
+
+    def survey(self) -> Survey | None:
+        """What the tables hold; None if they are in memory. Raises TransportUnavailable."""
+        return None if is_in_memory(self.database) else survey(self.database, self.prefix)
 
     def place(self) -> Hashable | None:
         """The database, by its alias."""

@@ -114,6 +114,31 @@ def test_tables_that_are_not_there(tmp_path: Path) -> None:
     assert code == 0
 
 
+SEND = """
+import django
+django.setup()
+from channels.layers import get_channel_layer
+layer = get_channel_layer()
+for channel in ("Jobs", "jobs", "jobs"):
+    layer.sync.send(channel, {"type": "hello"})
+layer.sync.close()
+"""
+
+
+def test_the_status_of_tables(tmp_path: Path) -> None:
+    project = Project.tiny(
+        tmp_path, settings='CHANNEL_LAYERS["default"]["BACKEND"] = "channels_trunk.layers.DatabaseChannelLayer"\n'
+    )
+    project.python("-m", "django", "migrate")
+    project.python("-c", SEND)
+    [status] = json.loads(project.python("-m", "django", "trunk_status", "--json"))
+    assert status["survey"]["waiting"] == {"Jobs": 1, "jobs": 2}
+    assert status["survey"]["size_bytes"] is None
+    assert "  waiting    3 in 2 normal channels\n          2  jobs\n          1  Jobs\n" in project.python(
+        "-m", "django", "trunk_status"
+    )
+
+
 # --- W007
 
 

@@ -150,6 +150,8 @@ def test_trim_removes_what_has_expired(tmp_path: Path, command: Command) -> None
     assert "default: vacuumed; " in done.output
     vacuumed = SQLiteChannelLayer(**config).survey()
     assert vacuumed
+    assert trimmed.size_bytes
+    assert vacuumed.size_bytes
     assert vacuumed.size_bytes < trimmed.size_bytes / 2
     assert f"{shown_size(vacuumed.size_bytes)} now" in done.output
 

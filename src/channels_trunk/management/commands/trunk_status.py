@@ -103,4 +103,5 @@ def _lines(status: _Status) -> Iterator[str]:
     fullest = sorted(survey.waiting.items(), key=lambda entry: (-entry[1], entry[0]))
     yield from (f"    {count:>7}  {channel}" for channel, count in fullest[:_MOST_CHANNELS])
     yield f"  log        {survey.log_rows} rows"
-    yield f"  size       {shown_size(survey.size_bytes)}"
+    if survey.size_bytes is not None:
+        yield f"  size       {shown_size(survey.size_bytes)}"
