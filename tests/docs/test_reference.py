@@ -82,7 +82,7 @@ def test_options_of_rabbitmq() -> None:
 
 
 def test_options_in_the_readme_are_some_of_them() -> None:
-    defaults = dict(shown((*SQLiteChannelLayer.options, *PostgresChannelLayer.options)))
+    defaults = dict(shown((*PostgresChannelLayer.options, *SQLiteChannelLayer.options)))
     rows = [(first_code(row[0]), first_code(row[1])) for row in table("README.md", "Options")]
     assert rows
     for name, default in rows:

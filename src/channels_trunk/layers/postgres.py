@@ -37,6 +37,10 @@ _DJANGO_INERT = (
 _NO_POOL = "there is no pool: a process has three connections"
 _NOT_LIBPQ = ("cursor_factory", "context", "prepare_threshold", "pool", "isolation_level", "assume_role")
 
+# As in channels_postgres: who comes from there changes BACKEND and nothing else. Nothing is left behind by it: a
+# process takes its memberships with it, and a channel that nobody reads any more leaves its groups.
+_GROUP_EXPIRY = Option("group_expiry", 0.0, seconds(zero_means="never"))
+
 
 def _dsn(value: Any) -> str:
     """A connection string; it is never shown, as it may hold a password."""
@@ -88,7 +92,7 @@ class PostgresChannelLayer(TrunkChannelLayer):
     """
 
     options: ClassVar[tuple[Option, ...]] = (
-        *CORE_OPTIONS,
+        *(_GROUP_EXPIRY if option.name == "group_expiry" else option for option in CORE_OPTIONS),
         Option("database", None, optional(text)),
         Option("dsn", None, optional(_dsn)),
         Option("listen_dsn", None, optional(_dsn)),

@@ -114,3 +114,8 @@ async def test_without_auto_create_after_the_owner_ran_the_statements(
     ask(postgres_database, maker.schema_script())
     here, there = (make_layer(postgres_database, table_prefix="made_", auto_create=False) for _ in range(2))
     await works(here, there)
+
+
+def test_memberships_last_as_long_as_in_channels_postgres(postgres_database: str, make_layer: MakeLayer) -> None:
+    assert make_layer(postgres_database).group_expiry == 0
+    assert make_layer(postgres_database, group_expiry=60).group_expiry == 60
