@@ -96,7 +96,10 @@ def test_settings_work(block: Block, treatment: Settings, tmp_path: Path, reques
     if treatment.rabbitmq:
         broker = PageBroker(request.getfixturevalue("rabbit").fresh_vhost())
         code, environment = broker.translated(code), broker.environment
-    found = Project.tiny(tmp_path, settings=code, environment=environment).try_settings()
+    project = Project.tiny(tmp_path, settings=code, environment=environment)
+    for alias in treatment.migrate:
+        project.python("-m", "django", "migrate", "--verbosity", "0", "--database", alias)
+    found = project.try_settings()
     assert found["messages"] == list(treatment.messages)
     assert set(found["works"].values()) == {True}
 

@@ -14,6 +14,7 @@ from asgiref.sync import iscoroutinefunction
 from channels.layers import InMemoryChannelLayer
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer
+from django.apps import apps
 from django.core.management.base import BaseCommand
 
 from channels_trunk import checks, exceptions
@@ -21,7 +22,13 @@ from channels_trunk.codec.codec import FRAME_VERSION
 from channels_trunk.codec.serializers import _EXT_TYPES
 from channels_trunk.envelope import ControlOp, Kind
 from channels_trunk.health import Health, State
-from channels_trunk.layers import MemoryChannelLayer, PostgresChannelLayer, RabbitMQChannelLayer, SQLiteChannelLayer
+from channels_trunk.layers import (
+    DatabaseChannelLayer,
+    MemoryChannelLayer,
+    PostgresChannelLayer,
+    RabbitMQChannelLayer,
+    SQLiteChannelLayer,
+)
 from channels_trunk.layers.sync import SyncChannelLayer
 from channels_trunk.options import CORE_OPTIONS, Option
 from channels_trunk.stats import LayerStats
@@ -66,6 +73,25 @@ def test_options_of_postgres() -> None:
     assert [(first_code(row[0]), first_code(row[2])) for row in rows] == shown(own)
     inert = [first_code(row[0]) for row in rows if "does nothing" in row[4]]
     assert inert == [option.name for option in own if option.inert]
+
+
+def test_options_of_the_orm() -> None:
+    own = DatabaseChannelLayer.options[len(CORE_OPTIONS) :]
+    rows = table(OPTIONS, "DatabaseChannelLayer")
+    assert [(first_code(row[0]), first_code(row[2])) for row in rows] == shown(own)
+
+
+def test_tables_of_the_orm() -> None:
+    models = {model._meta.db_table: model for model in apps.get_app_config("channels_trunk").get_models()}
+    page = "docs/reference/database-tables.md"
+    assert set(names(page, "DatabaseChannelLayer: tables")) >= set(models)
+    rows = re.findall(r"^\| `(\w+)` \| ([a-z, ]+) \|", read(page).partition("| column |")[2], re.MULTILINE)
+    shown_columns = set()
+    for column, places in rows:
+        places = "sequencer, logrow, queuedmessage, member, node" if places == "all" else places
+        shown_columns |= {(f"channels_trunk_{place}", column) for place in places.split(", ")}
+    real = {(name, field.column) for name, model in models.items() for field in model._meta.concrete_fields}
+    assert {place for place in real if place[1] != "id"} == shown_columns
 
 
 def test_options_of_rabbitmq() -> None:

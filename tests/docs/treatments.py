@@ -23,6 +23,8 @@ class Settings:
     """The ids that the system checks must print, and no others."""
     replace: tuple[str, str] = ("", "")
     """A place that the test must not write to, and what it writes to instead."""
+    migrate: Sequence[str] = ()
+    """The aliases in which tables have to be made."""
     postgres: bool = False
     """The block names a PostgreSQL: a private one takes its place."""
     pooled: bool = False

@@ -10,6 +10,7 @@ README = Plan(
         Settings(begins="CHANNEL_LAYERS = {"),
         Settings(begins="import os", postgres=True),
         Settings(begins="import os", rabbitmq=True),
+        Settings(begins="CHANNEL_LAYERS = {", migrate=["default"]),
         Settings(begins="CHANNEL_LAYERS = {"),
         Settings(begins="import os"),
         Run(
@@ -212,5 +213,14 @@ CONFORMANCE = Plan(
             begins="from channels_trunk.testing import eventually_blocking",
             before="from channels.layers import get_channel_layer; layer = get_channel_layer()",
         ),
+    ]
+)
+
+DATABASE = Plan(
+    blocks=[
+        Settings(begins="INSTALLED_APPS = ", migrate=["default"]),
+        Shell(begins="python manage.py migrate"),
+        Settings(begins='DATABASES["messages"]', migrate=["messages"]),
+        Shell(begins="python manage.py migrate --database messages"),
     ]
 )
