@@ -8,6 +8,7 @@ from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import DecodeError, DecryptError
 from channels_trunk.transports.base import NodeContext
 
+from .acks import Acks
 from .channel import Channel, Delivery
 from .foreign import read_plain
 from .settings import RabbitMQSettings
@@ -26,17 +27,18 @@ class Inbox:
         self._own = context.node.encode() + b"."
         # The broker sends so many before it needs an acknowledgement: it cannot bring an older one again.
         self._memory = 2 * settings.prefetch_count
+        self._acks = Acks(settings.prefetch_count)
         self._recent: OrderedDict[bytes | int, None] = OrderedDict()
         self._rolls: dict[bytes, tuple[set[str], asyncio.Future[frozenset[str]]]] = {}
 
     def read(self, channel: Channel, deliveries: Sequence[Delivery]) -> None:
-        """Hand over what has come, and acknowledge it."""
+        """Hand over what has come, and have it acknowledged."""
         envelopes: list[Envelope] = []
         for delivery in deliveries:
             self._take(delivery, envelopes)
         if envelopes:
             self._context.sink.received(envelopes)
-        channel.ack(deliveries[-1].tag, multiple=True)
+        self._acks.note(channel, deliveries[-1].tag, count=len(deliveries))
 
     def _take(self, delivery: Delivery, envelopes: list[Envelope]) -> None:
         kind, number = delivery.properties.content_type, delivery.properties.message_id

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import DecodeError
@@ -174,12 +175,19 @@ class Workers:
     async def _stop(self, channel: str, watch: _Watch) -> None:
         if not watch.is_consuming:
             return
+        held = list(watch.held)
+        watch.held.clear()
         watch.is_consuming = False
         self._rest(watch)
-        lane = await self._open_lane()
-        while watch.held:
-            lane.requeue(watch.held.popleft().tag)
-        await lane.cancel(channel)
+        await self._end_consumer(await self._open_lane(), channel, held)
+
+    def _end_consumer(self, lane: Channel, channel: str, held: Sequence[Delivery]) -> "asyncio.Future[Any]":
+        # In this order: what went back while the consumer is there would come to it again, and a get() that follows
+        # would find what is behind it.
+        ended = lane.cancel(channel)
+        for delivery in held:
+            lane.requeue(delivery.tag)
+        return ended
 
     def _rest(self, watch: _Watch) -> None:
         if watch.timer is not None and not watch.held:
@@ -199,10 +207,10 @@ class Workers:
     def _unwanted(self, lane: Channel, channel: str, watch: _Watch) -> None:
         watch.timer = None
         if watch.held and watch.is_consuming:
+            held = list(watch.held)
+            watch.held.clear()
             watch.is_consuming = False
-            while watch.held:
-                lane.requeue(watch.held.popleft().tag)
-            lane.cancel(channel)
+            self._end_consumer(lane, channel, held)
 
     # --- the channel for all this
 
