@@ -25,6 +25,10 @@ NODE_EXPIRES = 300.0
 QUEUE_EXPIRES = 1800.0
 """How long a normal channel that nobody reads from or sends to is kept; longer if `expiry` is."""
 
+# Without a limit, RabbitMQ 3 puts what is given back to the end of the queue, and RabbitMQ 4 drops it at the 20th time.
+# (-1 means "no limit" to RabbitMQ 4, and "never twice" to RabbitMQ 3.)
+_QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+
 EVERY_NODE_KEY = "*"  # no group can have this name
 FRAME_TYPE = b"application/vnd.channels-trunk.frame"
 ROLL_TYPE = b"application/vnd.channels-trunk.roll"
@@ -114,7 +118,7 @@ class Topology:
             "x-overflow": "reject-publish",
         }
         if self.queue_type == "quorum":
-            arguments["x-queue-type"] = "quorum"
+            arguments |= _QUORUM
         else:
             arguments["x-max-priority"] = 1
         return QueueSpec(name=self.channel_queue_name(channel), arguments=arguments, durable=self.durable)
@@ -127,7 +131,7 @@ class Topology:
         """Notes of which normal channels there are and which groups they are in; see ledger.py."""
         arguments: dict[str, Any] = {"x-expires": _milliseconds(2 * self.queue_expires)}
         if self.queue_type == "quorum":
-            arguments["x-queue-type"] = "quorum"
+            arguments |= _QUORUM
         return QueueSpec(name=f"{self.prefix}.ledger", arguments=arguments, durable=self.durable)
 
 
