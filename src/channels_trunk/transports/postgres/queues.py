@@ -16,6 +16,9 @@ from .writer import Writer
 
 __all__ = ["Queues"]
 
+# What was taken is in the way of each claim and each look for room, until maintenance notes how far the queue is taken.
+_IN_THE_WAY = 2_000
+
 
 class Queues:
     """On a connection that others use, too."""
@@ -27,6 +30,7 @@ class Queues:
         self._moves = moves
         self._settling = asyncio.Lock()
         self.deleted = 0
+        self._in_the_way = 0
         # The common table expressions are what keeps LIMIT: as a subquery it may be run again for each row.
         rows = "SELECT id FROM {p}queue WHERE prefix = $1 AND channel = $2 AND id"
         self._take = Statement(
@@ -104,8 +108,15 @@ class Queues:
                 self._moves.unsure.append(move)
         if move is not None:
             self._moves.unsure.remove(move)
-            self.deleted += len(move.rows)
+            self._count(len(move.rows))
         return move
+
+    def _count(self, taken: int) -> None:
+        self.deleted += taken
+        self._in_the_way += taken
+        if self._in_the_way >= _IN_THE_WAY:
+            self._in_the_way = 0
+            self._context.sink.maintain_soon()
 
     def _claimed(self, row: Taken) -> Claimed | None:
         if row.expires_at <= self._context.clock.wall():
