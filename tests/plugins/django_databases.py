@@ -43,7 +43,8 @@ def add_database(alias: str, entry: Mapping[str, Any]) -> DjangoDatabase:
 def remove_database(database: DjangoDatabase) -> None:
     """Forget an alias."""
     if hasattr(connections._connections, database.alias):
-        connections[database.alias].close()
+        if connections[database.alias].connection is not None:
+            connections[database.alias].close()
         del connections[database.alias]
     del connections.settings[database.alias]
 

@@ -92,7 +92,7 @@ def find_settings(values: Mapping[str, Any], is_awaited: Callable[[], bool]) -> 
         polling_interval=values["polling_interval"],
         polling_idle_timeout=values["polling_idle_timeout"],
         # Only there does somebody drop the database while it is in use: and only PostgreSQL refuses.
-        lets_go=is_test_run() and connections[alias].vendor == "postgresql",
+        lets_go=connections[alias].vendor == "postgresql" and _is_test_database(alias),
     )
 
 
@@ -135,6 +135,11 @@ def _database_name(alias: str) -> Any:
     test_name = test_name or TEST_DATABASE_PREFIX + name
     # Parallel runs add a number to the test name: then Django has set this one, too.
     return name if name.startswith((TEST_DATABASE_PREFIX, test_name)) else test_name
+
+
+def _is_test_database(alias: str) -> bool:
+    name, test_name = str(_database_name(alias)), connections[alias].settings_dict["TEST"].get("NAME")
+    return name.startswith(test_name or TEST_DATABASE_PREFIX)
 
 
 def is_in_memory(alias: str) -> bool:

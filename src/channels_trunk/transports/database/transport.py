@@ -41,7 +41,7 @@ class _Open:
 class DatabaseTransport(Transport):
     """One connection, in one thread; the hub's loop never waits for the database."""
 
-    capabilities = Capabilities(crosses_processes=True)
+    capabilities = Capabilities(crosses_processes=True, claims_ahead=True)
 
     def __init__(self, find_settings: Callable[[], DatabaseSettings]) -> None:
         # Asked at open(): in a test run Django changes the name of the database after the layer is made.

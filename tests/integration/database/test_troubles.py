@@ -1,0 +1,183 @@
+"""What goes wrong between the layer and its database, on each engine: it is tried again, or said clearly."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
+
+from channels_trunk.exceptions import OptionsError, SchemaMismatch, TransportUnavailable
+from channels_trunk.layers import DatabaseChannelLayer
+from channels_trunk.models import QueuedMessage, Sequencer
+from channels_trunk.testing import eventually
+from channels_trunk.transports.database.names import stored_name
+from tests.integration.database.conftest import ENGINES, HELLO, SERVERS, MakeLayer, in_thread, meet, run_sql
+from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
+
+TABLES = ("sequencer", "logrow", "queuedmessage", "member", "node")
+SESSIONS = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND pid <> pg_backend_pid()",
+    "mysql": "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
+}
+
+
+@contextmanager
+def lock_held(alias: str, prefix: str) -> Iterator[None]:
+    """Another transaction holds the lock of the log."""
+    held, enough = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic(using=alias):
+            # A write, so that it holds on SQLite as well.
+            assert Sequencer.objects.using(alias).filter(prefix=stored_name(prefix)).update(roll=F("roll"))
+            held.set()
+            enough.wait(30)
+            transaction.set_rollback(True, using=alias)
+        connections[alias].close()
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    assert held.wait(10)
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join(10)
+
+
+async def test_a_lock_that_is_held_is_waited_for(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+    one, other = make_layer(database, send_timeout=20), make_layer(database)
+    await meet(one, other)
+    with lock_held(database.alias, one.prefix):
+        sending = asyncio.create_task(one.send("jobs", HELLO))
+        done, _ = await asyncio.wait({sending}, timeout=0.3)
+        assert not done
+    async with asyncio.timeout(20):
+        await sending
+        assert await other.receive("jobs") == HELLO
+
+
+async def test_a_lock_that_is_held_for_too_long_is_said(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+    one, other = make_layer(database, send_timeout=0.3), make_layer(database)
+    await meet(one, other)
+    with lock_held(database.alias, one.prefix), pytest.raises(TransportUnavailable, match="send_timeout"):
+        await one.send("jobs", HELLO)
+    await meet(one, other)
+    # What was said not to be sent was not sent.
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await other.receive("jobs")
+
+
+@pytest.mark.parametrize("engine", SERVERS)
+async def test_killed_sessions(engine: str, make_layer: MakeLayer, request: pytest.FixtureRequest) -> None:
+    database: DjangoDatabase = request.getfixturevalue(engine)
+    one, other = make_layer(database), make_layer(database)
+    await meet(one, other)
+    waiting = asyncio.create_task(other.receive("late-jobs"))
+    reconnects = [layer.stats().reconnects_total for layer in (one, other)]
+
+    def kill(connection: Any) -> None:
+        for (session,) in run_sql(SESSIONS[connection.vendor])(connection):
+            if connection.vendor == "mysql":
+                run_sql(f"KILL {int(session)}")(connection)
+
+    await in_thread(database.alias, kill)
+    await eventually(
+        lambda: (
+            [layer.stats().reconnects_total for layer in (one, other)] > reconnects
+            and all(layer.health().state == "ok" for layer in (one, other))
+        ),
+        within=20,
+    )
+    await meet(one, other)
+    await one.send("late-jobs", HELLO)
+    async with asyncio.timeout(20):
+        assert await waiting == HELLO
+
+
+async def test_tables_that_are_emptied(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+    """As TransactionTestCase does it between two tests."""
+    one, other = make_layer(database), make_layer(database)
+    await meet(one, other)
+    statements = [f"DELETE FROM channels_trunk_{table}" for table in TABLES]
+    await in_thread(database.alias, run_sql(*statements))
+    await eventually(lambda: all(layer.stats().gaps_total for layer in (one, other)), within=10)
+    await meet(one, other)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_claim_whose_commit_is_cut_off(
+    engine: str, committed: bool, make_layer: MakeLayer, request: pytest.FixtureRequest, monkeypatch: Any
+) -> None:
+    """Whether it was done or not, each job is done once."""
+    database: DjangoDatabase = request.getfixturevalue(engine)
+    one, other = make_layer(database), make_layer(database)
+    await meet(one, other)
+    for number in range(3):
+        await one.send("jobs", {"type": "job", "number": number})
+    real = BaseDatabaseWrapper._commit
+    cut: list[int] = []
+
+    def commit(self: Any) -> None:
+        rows = QueuedMessage.objects.using(database.alias).filter(channel="jobs")
+        if not cut and self.alias == database.alias and rows.count() == 2:
+            cut.append(1)
+            real(self) if committed else self._rollback()
+            raise OperationalError("the connection was cut")
+        real(self)
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "_commit", commit)
+    async with asyncio.timeout(20):
+        done = [(await other.receive("jobs"))["number"] for _ in range(3)]
+    assert cut
+    assert sorted(done) == [0, 1, 2]
+    assert not await in_thread(database.alias, lambda _: QueuedMessage.objects.using(database.alias).count())
+
+
+async def test_missing_tables(tmp_path: Path, make_layer: MakeLayer) -> None:
+    database = add_database("bare", sqlite_entry(tmp_path / "bare.sqlite3"))
+    try:
+        layer = make_layer(database)
+        with pytest.raises(SchemaMismatch, match="migrate channels_trunk --database bare"):
+            await layer.send("jobs", HELLO)
+        await in_thread(database.alias, lambda _: migrate(database))
+        await layer.send("jobs", HELLO)
+        assert await layer.receive("jobs") == HELLO
+        await layer.close()
+    finally:
+        remove_database(database)
+
+
+def test_unknown_alias() -> None:
+    with pytest.raises(OptionsError, match="'nowhere' is not in DATABASES"):
+        DatabaseChannelLayer(database="nowhere")
+
+
+def test_models_and_migrations_agree() -> None:
+    call_command("makemigrations", "channels_trunk", check=True, dry_run=True, verbosity=0)
+
+
+async def test_a_file_without_wal(tmp_path: Path, make_layer: MakeLayer) -> None:
+    """Django's own default: readers and the writer are in each other's way."""
+    database = add_database("rollback", sqlite_entry(tmp_path / "rollback.sqlite3", init_command=""))
+    try:
+        await in_thread(database.alias, lambda _: migrate(database))
+        one, other = make_layer(database), make_layer(database)
+        await meet(one, other)
+        await asyncio.gather(*(one.send("many", HELLO) for _ in range(50)))
+        async with asyncio.timeout(20):
+            assert [await other.receive("many") for _ in range(50)] == [HELLO] * 50
+        await one.close()
+        await other.close()
+    finally:
+        remove_database(database)
