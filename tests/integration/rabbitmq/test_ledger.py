@@ -125,7 +125,7 @@ async def test_one_of_three_nodes_is_killed(rabbit_cluster: RabbitClusterFactory
         await asyncio.sleep(3)
         nodes[0].kill()
 
-    results = await loaded({"host": hosts, "capacity": 1_000_000}, trouble, seconds=13)
+    results = await loaded({"host": hosts, "capacity": 1_000_000}, trouble, seconds=max(SECONDS, 13))
     check(results, may_lose=True)
     # Everybody reached everybody in the last seconds again.
     for reader in results:
