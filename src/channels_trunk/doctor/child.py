@@ -15,8 +15,7 @@ from channels_trunk.layers.base import TrunkChannelLayer
 __all__ = ["ask_child"]
 
 _MODULE = "DJANGO_SETTINGS_MODULE"
-# Python, Django and the project's apps have to be imported.
-_START_WITHIN = 60.0
+# What starting the processes and asking for the time takes is no difference of clocks, nor is a step of NTP.
 _SKEW = 1.0
 
 
