@@ -56,6 +56,17 @@ class Session:
         """The rows of a model in this database."""
         return apps.get_model("channels_trunk", name)._base_manager.using(self._alias)
 
+    def compiled(self, query: Any) -> tuple[str, tuple[Any, ...]]:
+        """The SQL of a query set, and its parameters, for this database."""
+        sql, params = query.query.get_compiler(using=self._alias).as_sql()
+        return str(sql), tuple(params)
+
+    def fetched(self, sql: str, params: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The rows of a compiled query."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+
     # --- connecting
 
     def ensure(self) -> None:
