@@ -7,7 +7,7 @@ from typing import NamedTuple
 from channels_trunk.exceptions import TransportUnavailable
 
 from .link import Link
-from .publishing import Publication
+from .publishing import Batch, Publication
 
 __all__ = ["Confirmed", "confirmed"]
 
@@ -27,13 +27,13 @@ class Confirmed(NamedTuple):
 async def confirmed(link: Link, publications: Sequence[Publication]) -> Confirmed:
     """Publish, and wait for the broker's word; raises AmqpError, and TransportUnavailable if it takes nothing now."""
     batch = link.publisher.publish(publications)
+    # A timer of its own, and no asyncio.timeout() with a shield in it: this is the way of every message.
+    patience = link.settings.send_timeout * _BLOCKED_SHARE
+    timer = asyncio.get_running_loop().call_later(patience, _give_up_if_blocked, link, batch)
     try:
-        async with asyncio.timeout(link.settings.send_timeout * _BLOCKED_SHARE):
-            await asyncio.shield(batch.done)
-    except TimeoutError:
-        if reason := link.connection.blocked:
-            raise TransportUnavailable(f"RabbitMQ at {link.address} takes no messages now: {reason}") from None
         await batch.done
+    finally:
+        timer.cancel()
     if not batch.refused and not batch.returned:
         return Confirmed([], [])
     lost = [
@@ -42,3 +42,8 @@ async def confirmed(link: Link, publications: Sequence[Publication]) -> Confirme
         if publication.must_arrive and publication.properties.message_id in batch.returned
     ]
     return Confirmed(sorted(batch.refused.difference(lost)), lost)
+
+
+def _give_up_if_blocked(link: Link, batch: Batch) -> None:
+    if reason := link.connection.blocked:
+        batch.fail(TransportUnavailable(f"RabbitMQ at {link.address} takes no messages now: {reason}"))
