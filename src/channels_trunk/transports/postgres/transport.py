@@ -190,7 +190,11 @@ class PostgresTransport(Transport):
 
     def _on_listening_lost(self, error: Exception) -> None:
         opened = self._open
-        if opened is None or opened.must_poll:
+        if opened is None:
+            return
+        # Whoever waits for the mark: it will not come, and says nothing about LISTEN.
+        opened.listener.marked.set()
+        if opened.must_poll:
             return
         # Nobody else would ask for it.
         opened.task = asyncio.create_task(self._listen_again(opened))
@@ -338,8 +342,10 @@ class PostgresTransport(Transport):
 
     async def _check_place(self, opened: _Open) -> None:
         """Raise TransportUnavailable if somebody has emptied the tables while the connections stood."""
+        # From before the question: what is heard while it is answered is behind the head that the answer tells.
+        position = opened.listener.position
         place = await opened.upkeep.find_place()
-        if self._place is None or place.epoch != self._place.epoch or place.head < opened.listener.position:
+        if self._place is None or place.epoch != self._place.epoch or place.head < position:
             raise TransportUnavailable(f"{self._settings.where}: somebody has emptied the layer's tables")
 
     async def _tidy(self, opened: _Open) -> bool:
