@@ -130,6 +130,7 @@ OF_OTHERS = {
     "no tables, and `auto_create` is `False`": _POSTGRES,
     "a role without rights": _POSTGRES,
     "no schema": _POSTGRES,
+    "a `schema` that is not there": _POSTGRES,
     "tables of a later version": _POSTGRES,
     "a server before 12": "../../../src/channels_trunk/transports/postgres/connecting.py",  # there is none to test with
     "a pool of transactions, and another isolation level": "../postgres/test_pgbouncer.py",
