@@ -1,6 +1,7 @@
 """Django databases with the tables of DatabaseChannelLayer: one of each engine for the whole run."""
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from django.db import connections
 from tests.plugins.servers.mariadb import MariaDbServer
 from tests.plugins.servers.postgres_server import PostgresServer
 
+# mysqlclient is what Django recommends, and needs a compiler; where it is not installed, PyMySQL takes its place.
+MYSQL = "django.db.backends.mysql" if find_spec("MySQLdb") else "tests.plugins.pymysql_backend"
 WAL = "PRAGMA journal_mode = WAL"
 
 
@@ -70,8 +73,8 @@ def postgres_entry(dsn: str) -> dict[str, Any]:
 
 
 def mariadb_entry(url: str) -> dict[str, Any]:
-    """The same, with PyMySQL in the place of mysqlclient."""
-    return {"ENGINE": "tests.plugins.pymysql_backend", **_place(url), "OPTIONS": {"charset": "utf8mb4"}}
+    """The same for MariaDB."""
+    return {"ENGINE": MYSQL, **_place(url), "OPTIONS": {"charset": "utf8mb4"}}
 
 
 def _place(url: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def run_tests(folder: Path, databases: dict[str, Any], alias: str, cases: str) -
     (folder / "test_cases.py").write_text(cases)
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "site_settings",
-        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT), str(ROOT / "src")]),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT), *sys.path]),
         "SITE_DATABASES": json.dumps(databases),
         "SITE_ALIAS": alias,
     }

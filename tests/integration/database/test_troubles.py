@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 
-from channels_trunk.exceptions import OptionsError, SchemaMismatch, TransportUnavailable
+from channels_trunk.exceptions import OptionsError, SchemaMismatch, TransportError, TransportUnavailable
 from channels_trunk.layers import DatabaseChannelLayer
 from channels_trunk.models import QueuedMessage, Sequencer
 from channels_trunk.testing import eventually
@@ -161,6 +162,23 @@ async def test_missing_tables(tmp_path: Path, make_layer: MakeLayer) -> None:
 def test_unknown_alias() -> None:
     with pytest.raises(OptionsError, match="'nowhere' is not in DATABASES"):
         DatabaseChannelLayer(database="nowhere")
+
+
+def test_the_app_is_not_installed(sqlite_alias: DjangoDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apps, "is_installed", lambda name: False)
+    layer = DatabaseChannelLayer(database=sqlite_alias.alias)
+    with pytest.raises(OptionsError, match="add 'channels_trunk' to INSTALLED_APPS"):
+        layer.sync.send("jobs", HELLO)
+
+
+async def test_a_wrong_password(mariadb_alias: DjangoDatabase, make_layer: MakeLayer) -> None:
+    database = add_database("wrong", {**mariadb_alias.entry, "PASSWORD": "no such password"})
+    try:
+        with pytest.raises(TransportError, match="Access denied") as caught:
+            await make_layer(database).send("jobs", HELLO)
+        assert "no such password" not in str(caught.value)
+    finally:
+        remove_database(database)
 
 
 def test_models_and_migrations_agree() -> None:

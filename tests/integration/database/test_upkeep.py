@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from channels_trunk.clock import SYSTEM_CLOCK
 from channels_trunk.layers import DatabaseChannelLayer
 from channels_trunk.models import LogRow, Member, Node, QueuedMessage
 from channels_trunk.testing import eventually
+from channels_trunk.transports.database import DatabaseTransport
 from channels_trunk.transports.database import nodes as nodes_module
 from channels_trunk.transports.database.names import stored_name
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet
@@ -84,3 +86,19 @@ async def test_names_that_differ_in_case(database: DjangoDatabase, make_layer: M
     async with asyncio.timeout(10):
         assert await other.receive("jobs") == {"type": "lower"}
         assert await other.receive("Jobs") == {"type": "upper"}
+
+
+async def test_a_node_that_rests_is_woken_by_a_receiver(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+    one, other = make_layer(database, polling_idle_timeout=0.05), make_layer(database)
+    await meet(one, other)
+    channel = await one.new_channel()
+    transport = one._hub.transport
+    assert isinstance(transport, DatabaseTransport)
+    part = transport._opened.part
+    await eventually(lambda: part._pace.rests(SYSTEM_CLOCK.monotonic(), lambda: False), within=10)
+    assert not part._settings.is_awaited()
+    receiving = asyncio.create_task(one.receive(channel))
+    await eventually(part._settings.is_awaited, within=10)
+    await other.send(channel, HELLO)
+    async with asyncio.timeout(10):
+        assert await receiving == HELLO
