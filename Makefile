@@ -24,7 +24,7 @@ test: lint types imports
 	@echo "==> servers that the tests use"
 	@$(venv)/python -m tools.ensure_servers
 	@echo "==> tests"
-	@$(venv)/python -m pytest $(PYTEST_ARGS)
+	@$(venv)/python -m tools.run_tests $(PYTEST_ARGS)
 	@echo "==> all of it passed"
 
 lint: prepare-dev
