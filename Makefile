@@ -39,7 +39,7 @@ types: prepare-dev
 
 imports: prepare-dev
 	@echo "==> import rules"
-	@$(venv)/lint-imports --no-logo
+	@$(venv)/lint-imports --no-logo --no-cache
 
 format: prepare-dev
 	@$(venv)/ruff format .

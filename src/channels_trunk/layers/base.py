@@ -1,10 +1,7 @@
 """The public face of every layer: checks, packs, and hands over to the hub."""
 
 import asyncio
-import os
-import random
 import threading
-import time
 import weakref
 from collections.abc import Coroutine, Hashable, Iterable
 from typing import Any, ClassVar
@@ -20,17 +17,17 @@ from channels_trunk.findings import Finding
 from channels_trunk.health import Health
 from channels_trunk.hub import Hub, HubOptions, MustWait, Refused
 from channels_trunk.names import check_channel, check_group, new_node_id
-from channels_trunk.options import CORE_OPTIONS, Option, ResilienceOptions, make_capacity_of, read_options
+from channels_trunk.options import CORE_OPTIONS, Option, make_capacity_of, read_options
 from channels_trunk.router import ANSWER_WITHIN
 from channels_trunk.stats import LayerStats, Survey
 from channels_trunk.transports.base import Transport
 
+from .forking import watch_forks
 from .on_commit import OnCommit
+from .resilience import Resilience
 from .sync import SyncChannelLayer
 
 __all__ = ["TrunkChannelLayer", "new_future"]
-
-_layers: "weakref.WeakSet[TrunkChannelLayer]" = weakref.WeakSet()
 
 
 class TrunkChannelLayer(BaseChannelLayer):
@@ -61,11 +58,11 @@ class TrunkChannelLayer(BaseChannelLayer):
             cipher=make_cipher(values["symmetric_encryption_keys"]),
             prefix=self.prefix,
         )
-        self._resilience = _Resilience(values["resilience"]) if values["resilience"] else None
+        self._resilience = Resilience(values["resilience"]) if values["resilience"] else None
         self._on_commit = OnCommit()
         self._making = threading.Lock()
         self._made: Hub | None = None  # guarded by _making
-        _layers.add(self)
+        watch_forks(self)
 
     @property
     def _hub(self) -> Hub:
@@ -288,36 +285,6 @@ class TrunkChannelLayer(BaseChannelLayer):
         return body
 
 
-class _Resilience:
-    """The specification's resilience mode: be a bad network, so that developers see what their code makes of it."""
-
-    def __init__(self, options: ResilienceOptions) -> None:
-        self._options = options
-        self._random = random.Random()
-        self.dropped = 0
-
-    def decide(self, hub: Hub) -> tuple[bool, float]:
-        """Whether to drop the message, and how long to hold it; it may disconnect the transport, too."""
-        if self._random.random() < self._options.disconnect:
-            hub.context.sink.lost(TransportUnavailable("disconnected on purpose, by the option resilience"))
-        drop = self._random.random() < self._options.drop
-        self.dropped += drop
-        return drop, self._random.uniform(0, self._options.delay)
-
-    async def strikes(self, hub: Hub) -> bool:
-        """Hold the sender, and say whether to drop the message."""
-        drop, delay = self.decide(hub)
-        if delay:
-            await asyncio.sleep(delay)
-        return drop
-
-    def strikes_here(self, hub: Hub) -> bool:
-        """As strikes(), for a sender that blocks."""
-        drop, delay = self.decide(hub)
-        time.sleep(delay)
-        return drop
-
-
 def new_future() -> "asyncio.Future[None]":
     """A waiter for the running loop."""
     return asyncio.get_running_loop().create_future()
@@ -333,30 +300,3 @@ def _where(config: dict[str, Any]) -> str:
             if isinstance(entry, dict) and entry.get("CONFIG", {}) == config:
                 return f"CHANNEL_LAYERS[{alias!r}]['CONFIG']"
     return "CONFIG"
-
-
-_held: list[Hub] = []  # between the two sides of a fork
-
-
-def _hold_all_before_fork() -> None:
-    _held[:] = [hub for layer in list(_layers) if (hub := layer.__dict__.get("_made")) is not None]
-    for hub in _held:
-        hub.hold()
-
-
-def _release_all_in_parent() -> None:
-    for hub in _held:
-        hub.release()
-    _held.clear()
-
-
-def _renew_all_in_child() -> None:
-    _held.clear()
-    for layer in list(_layers):
-        layer._renew_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_hold_all_before_fork, after_in_parent=_release_all_in_parent, after_in_child=_renew_all_in_child
-    )
