@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trunkbench.django_tables import set_up_django
+from trunkbench.django_tables import make_sqlite_tables, set_up_django, sqlite_database
 
 if TYPE_CHECKING:
     from trunkbench.services import Services
@@ -44,23 +44,38 @@ class Peer:
     """The method that frees it, if it has one."""
     django_apps: tuple[str, ...] = ()
     """What must be in INSTALLED_APPS before it can be imported."""
+    in_django_file: bool = False
+    """Whether it is in the default database, which is a SQLite file."""
 
     def missing(self) -> str | None:
         """What has to be installed for this peer, if anything."""
         try:
-            self.prepare()
-            import_class(self.backend)
+            for app in self.django_apps:
+                # Models can be imported in a process alone that has no other's settings.
+                importlib.import_module(app)
+            if not self.django_apps:
+                import_class(self.backend)
         except (ImportError, AttributeError) as error:
             return str(error)
         return None
 
     def prepare(self) -> None:
         """Have Django ready, where the peer needs it."""
-        set_up_django(self.django_apps, {})
+        set_up_django(self.django_apps, sqlite_database() if self.in_django_file else {})
 
 
 def _sqlite(services: Services, run_id: str) -> dict[str, Any]:
     return {"path": str(services.directory / f"{run_id}.sqlite3"), "prefix": run_id, "capacity": CAPACITY}
+
+
+def _by_the_orm(services: Services, run_id: str) -> dict[str, Any]:
+    make_sqlite_tables(str(services.directory / f"{run_id}.sqlite3"), "channels_trunk")
+    return {"database": "default", "prefix": run_id, "capacity": CAPACITY}
+
+
+def _channels_lite(services: Services, run_id: str) -> dict[str, Any]:
+    make_sqlite_tables(str(services.directory / f"{run_id}.sqlite3"), "channels_lite")
+    return {"database": "default", "capacity": CAPACITY}
 
 
 def _memory(_services: Services, run_id: str) -> dict[str, Any]:
@@ -116,6 +131,25 @@ PEERS: tuple[Peer, ...] = (
         distributions=("channels-trunk", "msgspec"),
         crosses_processes=False,
         blocking_api=True,
+    ),
+    Peer(
+        name="database",
+        label="channels_trunk ORM, SQLite",
+        backend="channels_trunk.layers.DatabaseChannelLayer",
+        config=_by_the_orm,
+        distributions=("channels-trunk", "msgspec", "Django"),
+        blocking_api=True,
+        django_apps=("channels_trunk",),
+        in_django_file=True,
+    ),
+    Peer(
+        name="channels-lite",
+        label="channels-lite ORM",
+        backend="channels_lite.layers.core.SQLiteChannelLayer",
+        config=_channels_lite,
+        distributions=("channels-lite", "Django"),
+        django_apps=("channels_lite",),
+        in_django_file=True,
     ),
     Peer(
         name="postgres",

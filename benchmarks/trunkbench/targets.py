@@ -93,7 +93,19 @@ def _rabbitmq(
     return Target(title=title, ours=ours, theirs=theirs, at_least=at_least, at_most=at_most)
 
 
+def _orm(
+    workload: str, title: str, *, figure: str, at_least: float | None = None, at_most: float | None = None
+) -> Target:
+    """By Django's ORM on SQLite, against channels-lite's layer that does the same."""
+    ours, theirs = ((workload, layer, figure) for layer in ("database", "channels-lite"))
+    title = f"{title}: ORM on SQLite / channels-lite ORM"
+    return Target(title=title, ours=ours, theirs=theirs, at_least=at_least, at_most=at_most)
+
+
 TARGETS: tuple[Target, ...] = (
+    _orm("one_way_32", "one way, 32 senders", figure="rate", at_least=10),
+    _orm("fan_out", "1,000 members in another process", figure="rate", at_least=10),
+    _orm("from_idle", "from idle, median", figure="median", at_most=0.5),
     Target(
         title="one way, 32 senders: SQLite / pubsub",
         ours=("one_way_32", "sqlite", "rate"),

@@ -8,6 +8,10 @@ from channels_trunk.hub import publisher, quiet_log, supervisor
 from channels_trunk.names import MAX_NAME_LENGTH
 from channels_trunk.options import CORE_OPTIONS
 from channels_trunk.router import router, windows
+from channels_trunk.transports.database import nodes as orm_nodes
+from channels_trunk.transports.database import pace as orm_pace
+from channels_trunk.transports.database import part as orm
+from channels_trunk.transports.database import session as orm_session
 from channels_trunk.transports.postgres import connecting, names, settings, writer
 from channels_trunk.transports.postgres import transport as postgres
 from channels_trunk.transports.postgres import upkeep as postgres_upkeep
@@ -31,6 +35,7 @@ def default(name: str) -> object:
 
 
 LOG = "docs/explanation/sqlite-log.md"
+ORM = "docs/explanation/database-log.md"
 POSTGRES = "docs/explanation/postgres-log.md"
 TABLES = "docs/reference/postgres-tables.md"
 CAPACITY = "docs/explanation/capacity.md"
@@ -49,6 +54,13 @@ FIGURES = [
     Figure(CAPACITY, "up to sixty-four times the capacity", router._SLACK == 64),
     Figure(CAPACITY, "a quarter of a second at most", windows.ANSWER_WITHIN == 0.25),
     Figure(CAPACITY, "asked again after a second", windows._ASK_AGAIN_AFTER == 1),
+    Figure(ORM, "every five seconds", orm.HEARTBEAT == 5),
+    Figure(ORM, "after thirty seconds of silence", orm_nodes.FORGOTTEN_AFTER == 30),
+    Figure(ORM, "answered within two seconds", orm_nodes._ANSWERS_WITHIN == 2),
+    Figure(ORM, "after ten seconds", orm_session._STANDSTILL == 10),
+    Figure(ORM, "given up after a second", orm_session._LOCK_WAIT == 1),
+    Figure("docs/howto/database.md", "again within 2 ms", orm_pace._QUICKEST == 0.002),
+    Figure("docs/howto/database.md", "looks once a second", orm._RESTING_LOOK == 1),
     Figure(LOG, "Every five seconds", upkeep.HEARTBEAT == 5),
     Figure(LOG, "after each mebibyte of traffic", traffic._BUSTLE == MIB),
     Figure(LOG, "in steps of 200 rows", upkeep._ROWS_PER_STEP == 200),

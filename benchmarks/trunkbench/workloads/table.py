@@ -6,6 +6,7 @@ from trunkbench.figures import Workload
 from trunkbench.workloads import (
     bare,
     fan_out,
+    from_idle,
     group_add,
     idle,
     large_message,
@@ -23,6 +24,7 @@ WORKLOADS: tuple[Workload, ...] = (
     *one_way.WORKLOADS,
     *round_trip.WORKLOADS,
     *open_loop.WORKLOADS,
+    *from_idle.WORKLOADS,
     *large_message.WORKLOADS,
     *fan_out.WORKLOADS,
     *group_add.WORKLOADS,

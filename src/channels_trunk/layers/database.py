@@ -39,7 +39,7 @@ class DatabaseChannelLayer(TrunkChannelLayer):
         *CORE_OPTIONS,
         Option("database", DEFAULT_DB_ALIAS, text),
         Option("auto_trim", True, boolean),
-        Option("polling_interval", 0.03, seconds()),
+        Option("polling_interval", 0.025, seconds()),
         Option("polling_idle_timeout", 1800.0, seconds()),
     )
 

@@ -17,7 +17,7 @@ class DatabaseSettings:
     is_awaited: Callable[[], bool]
     """Whether anybody waits for a message at this node; any thread."""
     auto_trim: bool = True
-    polling_interval: float = 0.03
+    polling_interval: float = 0.025
     polling_idle_timeout: float = 1800.0
     lets_go: bool = False
     """Do without a connection between looks while nothing happens: somebody may want to drop the database."""
