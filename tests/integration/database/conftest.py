@@ -12,8 +12,10 @@ from django.db import connections
 
 from channels_trunk.layers import DatabaseChannelLayer
 from tests.plugins.django_databases import DjangoDatabase
+from tests.plugins.proxy import Proxy
 
 MakeLayer = Callable[..., DatabaseChannelLayer]
+ProxyFactory = Callable[[str, int], Proxy]
 HELLO = {"type": "hello"}
 ENGINES = ("sqlite_alias", "postgres_alias", "mariadb_alias")
 SERVERS = ENGINES[1:]
@@ -22,6 +24,13 @@ SERVERS = ENGINES[1:]
 @pytest.fixture(params=ENGINES)
 def database(request: pytest.FixtureRequest) -> DjangoDatabase:
     """A database of each engine, one after the other."""
+    found: DjangoDatabase = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=SERVERS)
+def server_database(request: pytest.FixtureRequest) -> DjangoDatabase:
+    """A database of each engine that is a server."""
     found: DjangoDatabase = request.getfixturevalue(request.param)
     return found
 

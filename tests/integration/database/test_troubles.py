@@ -19,7 +19,7 @@ from channels_trunk.layers import DatabaseChannelLayer
 from channels_trunk.models import QueuedMessage, Sequencer
 from channels_trunk.testing import eventually
 from channels_trunk.transports.database.names import stored_name
-from tests.integration.database.conftest import ENGINES, HELLO, SERVERS, MakeLayer, in_thread, meet, run_sql
+from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet, run_sql
 from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
 
 TABLES = ("sequencer", "logrow", "queuedmessage", "member", "node")
@@ -78,9 +78,8 @@ async def test_a_lock_that_is_held_for_too_long_is_said(database: DjangoDatabase
             await other.receive("jobs")
 
 
-@pytest.mark.parametrize("engine", SERVERS)
-async def test_killed_sessions(engine: str, make_layer: MakeLayer, request: pytest.FixtureRequest) -> None:
-    database: DjangoDatabase = request.getfixturevalue(engine)
+async def test_killed_sessions(server_database: DjangoDatabase, make_layer: MakeLayer) -> None:
+    database = server_database
     one, other = make_layer(database), make_layer(database)
     await meet(one, other)
     waiting = asyncio.create_task(other.receive("late-jobs"))
@@ -115,13 +114,11 @@ async def test_tables_that_are_emptied(database: DjangoDatabase, make_layer: Mak
     await meet(one, other)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("committed", [True, False])
 async def test_a_claim_whose_commit_is_cut_off(
-    engine: str, committed: bool, make_layer: MakeLayer, request: pytest.FixtureRequest, monkeypatch: Any
+    database: DjangoDatabase, committed: bool, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it was done or not, each job is done once."""
-    database: DjangoDatabase = request.getfixturevalue(engine)
     one, other = make_layer(database), make_layer(database)
     await meet(one, other)
     for number in range(3):
