@@ -31,6 +31,8 @@ _LET_GO_AFTER = 1.0
 _AFTER_ERROR = 1.0
 # A node that rests looks only so often: others may ask it something.
 _RESTING_LOOK = 1.0
+# A backlog is read between other jobs; this much of it at once, before others are told how far this node is.
+_PAGES = 20
 _MODELS = ("Sequencer", "LogRow", "QueuedMessage", "Member", "Node")
 
 
@@ -229,8 +231,9 @@ class Part:
         with self._session.translated():
             self._session.ensure()
             self.claiming.settle()
-            while self._read(self._context.clock.monotonic()):
-                pass
+            for _ in range(_PAGES):
+                if not self._read(self._context.clock.monotonic()):
+                    break
             self._say_here()
             self._forget_the_silent()
             more = self._settings.auto_trim and self.nodes.is_eldest() and self._tidy()
