@@ -28,8 +28,10 @@ class Driver:
         self._transport = transport
         self.needs_interest = transport.capabilities.needs_interest
         self._opening: set[asyncio.Future[None]] = set()  # who waits until it is open
-        self._cut: asyncio.Future[None] | None = None  # done when the present connection is lost
-        self._interest: frozenset[str] | None = None  # what the present connection was told
+        self._connection = 0  # the number of the present one
+        self._calls: set[asyncio.Task[Any]] = set()  # what waits for it
+        self._interest: set[str] | None = None  # what the present connection was told
+        self._joining: set[str] = set()  # what it is to be told of beside that
         self._interest_lock: asyncio.Lock | None = None  # one for each connection
 
     async def drive(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -51,27 +53,31 @@ class Driver:
         while True:
             await self.until_open()
             self._check_thread()
-            connection = self._cut
+            connection = self._connection
             try:
                 return await self._while_connected(attempt())
             except Busy:
                 await asyncio.sleep(_BUSY_RETRY)
             except TransportUnavailable:
-                if self._hub.is_open and connection is self._cut:
+                if self._hub.is_open and connection == self._connection:
                     raise
 
     async def _while_connected(self, call: Coroutine[Any, Any, T]) -> T:
         """Await a call of the transport; the loss of the connection ends it, even if it hangs."""
-        if self._transport.capabilities.inline or self._cut is None:
+        if self._transport.capabilities.inline:
             return await call
         task = asyncio.create_task(call)
+        self._calls.add(task)
         try:
-            await asyncio.wait((task, self._cut), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
+            return await task
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise
+            raise TransportUnavailable("the connection was lost") from None
         finally:
+            self._calls.discard(task)
             task.cancel()
-        raise TransportUnavailable("the connection was lost")
 
     def _check_thread(self) -> None:
         # The hub may have been closed and begun anew in another thread, while this one works off its last tasks: the
@@ -101,35 +107,52 @@ class Driver:
             await self.until_open()
 
     async def tell_interest(self, group: str | None = None) -> None:
-        """Have the transport hear the groups that have members here; returns when it does."""
+        """Have the transport hear a group that was joined, or (None) all groups with members here, and no others."""
         self._check_thread()
         lock = self._interest_lock
         if lock is None:
             raise TransportUnavailable("the connection was lost")
+        if group is not None:
+            self._joining.add(group)
         async with lock:
-            if group is not None and self._interest is not None and group in self._interest:
-                # Told together with another: to go through all groups for each would be quadratic.
-                return
-            with self._hub.lock:
-                groups = frozenset(self._hub.router.groups.names())
-                self._transport.narrow(groups)
-            if groups == self._interest:
-                return
-            await self.drive(self._transport.interest, groups)
-            if lock is self._interest_lock:
-                self._interest = groups
+            if lock is not self._interest_lock:
+                raise TransportUnavailable("the connection was lost")
+            if group is None or self._interest is None:
+                await self._tell_all(lock)
+            elif group not in self._interest:
+                # Else it was told of together with another.
+                await self._tell_more(lock, group)
+
+    async def _tell_all(self, lock: asyncio.Lock) -> None:
+        with self._hub.lock:
+            names = set(self._hub.router.groups.names())
+            groups = frozenset(names)
+            self._transport.narrow(groups)
+        if names == self._interest:
+            return
+        await self.drive(self._transport.interest, groups)
+        if lock is self._interest_lock:
+            self._interest = names
+
+    async def _tell_more(self, lock: asyncio.Lock, group: str) -> None:
+        groups = frozenset((*self._joining, group))
+        self._joining.clear()
+        await self.drive(self._transport.hear, groups)
+        if lock is self._interest_lock and self._interest is not None:
+            self._interest |= groups
 
     def cut(self) -> None:
         """The connection is lost: end what waits for it."""
-        if self._cut is not None and not self._cut.done():
-            self._cut.set_result(None)
+        self._connection += 1
+        for task in tuple(self._calls):
+            task.cancel()
 
     async def before_opened(self) -> None:
         """The transport is open, and nobody knows yet: have it hear what this node must hear."""
-        self._cut = asyncio.get_running_loop().create_future()
         # Whoever waits for an answer of the connection before must not hold up this one.
         self._interest_lock = asyncio.Lock()
         self._interest = None
+        self._joining.clear()
         if self.needs_interest:
             await self.tell_interest()
 

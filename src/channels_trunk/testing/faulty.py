@@ -148,6 +148,10 @@ class FaultyTransport(Transport):
         """As inner."""
         await self._call("interest", lambda: self.inner.interest(groups))
 
+    async def hear(self, groups: frozenset[str]) -> None:
+        """As inner; the faults are those of `interest`."""
+        await self._call("interest", lambda: self.inner.hear(groups))
+
     def narrow(self, groups: frozenset[str]) -> None:
         """As inner."""
         self.inner.narrow(groups)

@@ -190,6 +190,10 @@ class LoopbackTransport(Transport):
         await self._back(line)
         self._heard = groups
 
+    async def hear(self, groups: frozenset[str]) -> None:
+        """Tell the server."""
+        await self.interest(self._heard | groups)
+
     def narrow(self, groups: frozenset[str]) -> None:
         """Each group is heard for itself."""
         self._heard &= groups

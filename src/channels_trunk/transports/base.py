@@ -152,6 +152,12 @@ class Transport(ABC):
     async def interest(self, groups: frozenset[str]) -> None:
         """From now on hear these groups, perhaps others; only called if `capabilities.needs_interest`."""
 
+    async def hear(self, groups: frozenset[str]) -> None:
+        """From now on hear these groups as well; only called after interest(), over the same connection.
+
+        What a join costs must not grow with the groups that are heard already.
+        """
+
     def narrow(self, groups: frozenset[str]) -> None:
         """From now on hears() is false for groups that are heard only because of groups that are not in `groups`.
 

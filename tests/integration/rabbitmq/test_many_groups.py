@@ -35,7 +35,7 @@ async def test_ten_thousand_groups_joined_at_once_and_left(
         return sum(line.startswith("asgi.groups\tgroup.") for line in listed.splitlines())
 
     async def none_is_left() -> bool:
-        return await in_thread(bindings) == 0
+        return bool(await in_thread(bindings) == 0)
 
     async with asyncio.timeout(40):
         while not await none_is_left():

@@ -130,6 +130,19 @@ async def test_groups_and_every_node_reach_all_others(open_node: Open) -> None:
     assert [node.sink.bodies() for node in nodes] == [[], *[[b"group", b"all"]] * 2]
 
 
+async def test_group_is_heard_beside_those_before(open_node: Open) -> None:
+    one, two = await open_node(), await open_node()
+    if not two.transport.capabilities.needs_interest:
+        return  # it hears every group anyway, as the test above shows
+    await hear(two, "a", "b")
+    await two.transport.hear(frozenset({"b", "c"}))
+    for group in "abc":
+        await one.publish(Kind.GROUP, group, group.encode())
+    await eventually(lambda: len(two.sink.envelopes) == 3)
+    assert two.sink.bodies() == [b"a", b"b", b"c"]
+    assert all(map(two.transport.hears, "abc"))
+
+
 async def test_node_that_is_gone_is_no_error(open_node: Open) -> None:
     one, two = await open_node(), await open_node()
     assert await one.transport.peers() == {two.node}

@@ -43,6 +43,13 @@ class Hearing:
         await listen(await line.wire(), sorted(wanted - self._heard), stop=sorted(stop))
         self._heard = wanted
 
+    async def hear_more(self, groups: frozenset[str], bells: Bells, line: Line) -> None:
+        """LISTEN for the shards of these groups as well."""
+        wanted = frozenset(map(bells.group, groups))
+        await listen(await line.wire(), sorted(wanted - self._heard - self._shed))
+        self._shed -= wanted
+        self._heard |= wanted
+
     def narrow(self, groups: frozenset[str], bells: Bells) -> None:
         """Shards of these groups alone count as heard; what else is listened to goes with the next hear_groups()."""
         wanted = frozenset(map(bells.group, groups))

@@ -240,6 +240,11 @@ class PostgresTransport(Transport):
         opened = self._opened
         await self._translated(self._hearing.hear_groups(groups, opened.bells, opened.listening))
 
+    async def hear(self, groups: frozenset[str]) -> None:
+        """LISTEN for the shards of these groups as well."""
+        opened = self._opened
+        await self._translated(self._hearing.hear_more(groups, opened.bells, opened.listening))
+
     def narrow(self, groups: frozenset[str]) -> None:
         """Shards of these groups alone count as heard."""
         if self._open is not None:

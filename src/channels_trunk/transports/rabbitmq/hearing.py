@@ -13,7 +13,7 @@ class Hearing:
     """Outlives connections; everything but hears() runs on the hub's loop."""
 
     def __init__(self) -> None:
-        self._heard: frozenset[str] = frozenset()
+        self._heard: set[str] = set()
 
     def hears(self, group: str) -> bool:
         """Whether its binding stands; while the connection is away, the queue goes on collecting."""
@@ -21,12 +21,11 @@ class Hearing:
 
     def narrow(self, groups: frozenset[str]) -> None:
         """No others are heard from now on."""
-        if not self._heard <= groups:
-            self._heard &= groups
+        self._heard = self._heard & groups
 
     def forget(self) -> None:
         """The queue is another one, and has no bindings."""
-        self._heard = frozenset()
+        self._heard = set()
 
     async def interest(self, link: Link, place: Place, groups: frozenset[str]) -> None:
         """Bind what is not bound, and unbind what nobody here is in.
@@ -41,22 +40,33 @@ class Hearing:
         if len(place.bound) > len(groups):
             place.bound &= groups
             link.bound &= groups
-        self._heard = groups
+        self._heard = set(groups)
+
+    async def hear(self, link: Link, place: Place, groups: frozenset[str]) -> None:
+        """Bind these as well."""
+        if (answer := self._ask_for(link, place, groups - link.bound)) is not None:
+            await answer
+        link.bound |= link.asked
+        link.asked.clear()
+        self._heard |= groups
 
     def _ask(self, link: Link, place: Place, groups: frozenset[str]) -> "asyncio.Future[Any] | None":
         queue, exchange = place.queue.name, link.settings.topology.groups_exchange
-        new = groups - link.bound
-        answer = None
-        if asked := new - link.asked:
-            link.asked |= asked
-            place.bound |= asked
-            answer = link.desk.bind_all(queue, exchange, sorted(asked))
-        elif link.asked:
-            # Bound a second time, for its answer.
-            answer = link.desk.bind(queue, exchange, next(iter(link.asked)))
+        answer = self._ask_for(link, place, groups - link.bound)
         # What is bound holds all of `groups` by now.
         if len(place.bound) > len(groups):
             gone = place.bound - groups
             link.asked -= gone
             answer = link.desk.unbind_all(queue, exchange, sorted(gone))
         return answer
+
+    def _ask_for(self, link: Link, place: Place, new: frozenset[str]) -> "asyncio.Future[Any] | None":
+        queue, exchange = place.queue.name, link.settings.topology.groups_exchange
+        if asked := new - link.asked:
+            link.asked |= asked
+            place.bound |= asked
+            return link.desk.bind_all(queue, exchange, sorted(asked))
+        if link.asked:
+            # Bound a second time, for its answer.
+            return link.desk.bind(queue, exchange, next(iter(link.asked)))
+        return None

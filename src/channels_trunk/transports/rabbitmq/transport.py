@@ -182,6 +182,12 @@ class RabbitMQTransport(Transport):
             # Not before: what is sent after a consumer was told must reach it.
             self._context.sink.gap(reason)
 
+    async def hear(self, groups: frozenset[str]) -> None:
+        """Bind these as well."""
+        link = self._there()
+        with self._translating(link):
+            await self._hearing.hear(link, self._place, groups)
+
     def narrow(self, groups: frozenset[str]) -> None:
         """Each group is heard for itself."""
         self._hearing.narrow(groups)

@@ -51,8 +51,14 @@ class Stage:
         link, place = cast(Link, self.link), cast(Place, self.place)
         return asyncio.ensure_future(self.hearing.interest(link, place, frozenset(groups)))
 
+    def tell_more(self, *groups: str) -> "asyncio.Task[None]":
+        link, place = cast(Link, self.link), cast(Place, self.place)
+        return asyncio.ensure_future(self.hearing.hear(link, place, frozenset(groups)))
+
     async def told(self, *groups: str) -> None:
-        task = self.tell(*groups)
+        await self.answered(self.tell(*groups))
+
+    async def answered(self, task: "asyncio.Task[None]") -> None:
         await asyncio.sleep(0)
         for answer in self.desk.answers:
             if not answer.done():
@@ -113,3 +119,27 @@ async def test_after_a_reconnection_all_is_bound_again_and_what_is_over_unbound(
     stage.link.bound, stage.link.asked = set(), set()
     await stage.told("b")
     assert stage.desk.asked[1:] == [("bind", ["b"]), ("unbind", ["a"])]
+
+
+async def test_a_group_more_is_bound_and_nothing_else_is_touched() -> None:
+    stage = Stage()
+    await stage.told("a", "b")
+    await stage.answered(stage.tell_more("b", "c"))
+    await stage.answered(stage.tell_more("c"))
+    assert stage.desk.asked == [("bind", ["a", "b"]), ("bind", ["c"])]
+    assert all(map(stage.hearing.hears, "abc"))
+    assert stage.link.bound == stage.place.bound == set("abc")
+    await stage.told("c")
+    assert stage.desk.asked[2:] == [("unbind", ["a", "b"])]
+
+
+async def test_a_group_more_waits_for_an_answer_that_is_missing() -> None:
+    stage = Stage()
+    task = stage.tell_more("a")
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert not stage.hearing.hears("a")
+    await stage.answered(stage.tell_more("a"))
+    assert stage.desk.asked == [("bind", ["a"]), ("bind", ["a"])]
+    assert stage.hearing.hears("a")

@@ -1,0 +1,132 @@
+"""The hub's way into its transport: what is told of groups, and what the loss of a connection ends."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.hub.driver import Driver
+from channels_trunk.hub.lifecycle import Lifecycle
+from channels_trunk.transports.base import Capabilities, Transport
+
+
+class Stage:
+    """A driver whose transport notes what it is told, and answers when `answering` is set."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, None] = {}
+        self.told: list[tuple[str, set[str]]] = []
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.hub = SimpleNamespace(
+            is_open=True,
+            on_io_thread=True,
+            lock=threading.Lock(),
+            router=SimpleNamespace(groups=SimpleNamespace(names=lambda: self.groups)),
+        )
+        transport = SimpleNamespace(
+            capabilities=Capabilities(crosses_processes=True, needs_interest=True),
+            narrow=lambda _groups: None,
+            interest=lambda groups: self._note("interest", groups),
+            hear=lambda groups: self._note("hear", groups),
+        )
+        self.driver = Driver(cast(Lifecycle, self.hub), cast(Transport, transport))
+
+    async def _note(self, what: str, groups: frozenset[str]) -> None:
+        self.told.append((what, set(groups)))
+        await self.answering.wait()
+
+    def join(self, group: str) -> "asyncio.Task[None]":
+        self.groups[group] = None
+        return asyncio.ensure_future(self.driver.be_heard(group))
+
+
+async def turns() -> None:
+    """Let all tasks go as far as they come by themselves."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def stage() -> Stage:
+    stage = Stage()
+    stage.groups["old"] = None
+    await stage.driver.before_opened()
+    return stage
+
+
+async def test_a_join_tells_the_transport_of_its_group_alone(stage: Stage) -> None:
+    await stage.join("new")
+    await stage.join("new")
+    await stage.join("old")
+    await stage.driver.be_heard()
+    assert stage.told == [("interest", {"old"}), ("hear", {"new"})]
+
+
+async def test_joins_during_another_are_told_together(stage: Stage) -> None:
+    stage.answering.clear()
+    joining = [stage.join(name) for name in "abc"]
+    await turns()
+    assert stage.told[1:] == [("hear", {"a", "b", "c"})] or stage.told[1:] == [("hear", {"a"})]
+    stage.answering.set()
+    await asyncio.gather(*joining)
+    assert len(stage.told) <= 3
+    assert set().union(*(groups for _, groups in stage.told)) == {"old", "a", "b", "c"}
+
+
+async def test_groups_without_members_go_with_the_next_round(stage: Stage) -> None:
+    await stage.join("new")
+    del stage.groups["old"]
+    await stage.driver.be_heard()
+    assert stage.told[2:] == [("interest", {"new"})]
+
+
+async def test_a_join_that_failed_is_told_again(stage: Stage) -> None:
+    stage.answering.clear()
+    joining = stage.join("a")
+    await turns()
+    joining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await joining
+    stage.answering.set()
+    await stage.join("a")
+    assert stage.told[1:] == [("hear", {"a"}), ("hear", {"a"})]
+
+
+async def test_the_loss_of_the_connection_ends_a_call_that_hangs_and_the_next_one_has_it(stage: Stage) -> None:
+    stage.answering.clear()
+    joining = stage.join("a")
+    await turns()
+    stage.hub.is_open = False
+    stage.driver.cut()
+    await turns()
+    assert not joining.done()
+    stage.answering.set()
+    await stage.driver.before_opened()
+    stage.hub.is_open = True
+    stage.driver.let_go()
+    await asyncio.wait_for(joining, 5)
+    assert stage.told[2:] == [("interest", {"old", "a"})]
+
+
+async def test_the_loss_of_a_connection_that_is_not_followed_by_another_is_an_error(stage: Stage) -> None:
+    async def hang() -> Any:
+        await asyncio.Event().wait()
+
+    calling = asyncio.ensure_future(stage.driver.drive_patiently(hang))
+    await turns()
+    stage.hub.is_open = False
+    stage.driver.cut()
+    await turns()
+    stage.driver.let_go(TransportUnavailable("closed"))
+    with pytest.raises(TransportUnavailable, match="closed"):
+        await calling
+
+
+async def test_another_thread_has_taken_over(stage: Stage) -> None:
+    stage.hub.on_io_thread = False
+    with pytest.raises(TransportUnavailable, match="closed meanwhile"):
+        await stage.driver.be_heard("a")
