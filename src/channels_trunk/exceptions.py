@@ -39,7 +39,7 @@ class TransportUnavailable(TransportError):
 
 
 class SchemaMismatch(TransportError):
-    """The tables of the store are newer than this version of channels-trunk knows."""
+    """The tables of the store are not those that this version needs: they are newer, or missing and not to be made."""
 
 
 class CodecError(ChannelLayerError):
