@@ -4,7 +4,7 @@ import asyncio
 
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer
 
-ROUNDS = 40
+ROUNDS = 25
 HELD_SECONDS = 0.02
 
 

@@ -42,7 +42,7 @@ class Channel:
         self.on_closed: Callable[[AmqpError], None] | None = None
         self.consumers: dict[str, Callable[[Delivery], None]] = {}
         self._connection = connection
-        self._answers: deque[asyncio.Future[Any]] = deque()
+        self._answers: deque[tuple[int, asyncio.Future[Any]]] = deque()  # with what was asked
         self._inbox: list[Delivery] = []
         self._head = b""  # of the message that is coming in
         self._properties = Properties()
@@ -59,7 +59,7 @@ class Channel:
             answer.set_exception(self.error.another())
             answer.exception()
             return answer
-        self._answers.append(answer)
+        self._answers.append((number, answer))
         self._connection.write(method(self.number, number, arguments))
         return answer
 
@@ -195,12 +195,19 @@ class Channel:
         elif index == Method.BASIC_CANCEL:
             self._cancelled(read_short(payload, 4)[0].decode())
         else:
-            self._answered(_result(index, payload))
+            self._answered(index, _result(index, payload))
 
-    def _answered(self, result: Any) -> None:
-        if not self._answers:
+    def _answered(self, index: int, result: Any) -> None:
+        # Not simply the first: RabbitMQ answers a basic.cancel when the queue has, and may before that answer what was
+        # asked after it. What it does, it does in the order in which it was asked.
+        number = Method.BASIC_GET if index == Method.BASIC_GET_EMPTY else index - 1
+        for entry in self._answers:
+            if entry[0] == number:
+                break
+        else:
             return
-        answer = self._answers.popleft()
+        self._answers.remove(entry)
+        answer = entry[1]
         if not answer.done():
             answer.set_result(result)
         elif isinstance(result, Delivery):
@@ -240,7 +247,7 @@ class Channel:
         key = read_short(head, read_short(head, tag_at + 9)[1])[0]
         delivery = Delivery(tag, bool(redelivered), key, self._properties, body)
         if index == Method.BASIC_GET_OK:
-            self._answered(delivery)
+            self._answered(index, delivery)
         elif (receive := self.consumers.get(consumer.decode())) is not None:
             receive(delivery)
         else:
@@ -259,7 +266,7 @@ class Channel:
             return
         self.error = error
         self._connection.forget(self)
-        answers = list(self._answers)
+        answers = [answer for _, answer in self._answers]
         self._answers.clear()
         for answer in answers:
             if not answer.done():

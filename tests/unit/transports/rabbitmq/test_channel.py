@@ -1,0 +1,60 @@
+"""Which request an answer of the broker is for."""
+
+import asyncio
+import struct
+from types import SimpleNamespace
+from typing import cast
+
+from channels_trunk.transports.rabbitmq.channel import Channel, Delivery
+from channels_trunk.transports.rabbitmq.connection import Connection
+from channels_trunk.transports.rabbitmq.wire import Method, short
+
+
+class Broker:
+    """Sends what the test says to a channel."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        connection = SimpleNamespace(loop=asyncio.get_running_loop(), write=self.written.append, frame_max=1 << 17)
+        self.channel = Channel(cast(Connection, connection), 1)
+
+    def answer(self, number: int, arguments: bytes = b"") -> None:
+        self.channel.heard(struct.pack(">I", number) + arguments)
+
+    def answer_get(self, tag: int) -> None:
+        self.answer(Method.BASIC_GET_OK, struct.pack(">QB", tag, 0) + short("") + short("queue") + bytes(4))
+        self.channel.heard_header(struct.pack(">HHQH", 60, 0, 0, 0))
+
+    def requeued(self) -> list[int]:
+        nack = struct.pack(">I", Method.BASIC_NACK)
+        return [struct.unpack_from(">Q", frame, frame.index(nack) + 4)[0] for frame in self.written if nack in frame]
+
+
+async def test_an_answer_may_come_before_that_to_an_earlier_request() -> None:
+    broker = Broker()
+    cancelled, got, empty = broker.channel.cancel("tag"), broker.channel.get("queue"), broker.channel.get("queue")
+    broker.answer_get(7)
+    delivery: Delivery = got.result()
+    assert delivery.tag == 7
+    assert not cancelled.done()
+    broker.answer(Method.BASIC_CANCEL_OK, short("tag"))
+    assert cancelled.result() is None
+    assert not empty.done()
+    broker.answer(Method.BASIC_GET_EMPTY, short(""))
+    assert empty.result() is None
+    assert broker.requeued() == []
+
+
+async def test_requests_of_one_kind_are_answered_in_order() -> None:
+    broker = Broker()
+    answers = [broker.channel.get("queue") for _ in range(3)]
+    for tag in range(3):
+        broker.answer_get(tag)
+    assert [answer.result().tag for answer in answers] == [0, 1, 2]
+
+
+async def test_a_message_that_was_asked_for_and_given_up_goes_back() -> None:
+    broker = Broker()
+    broker.channel.get("queue").cancel()
+    broker.answer_get(5)
+    assert broker.requeued() == [5]
