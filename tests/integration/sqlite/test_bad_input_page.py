@@ -120,6 +120,7 @@ ELSEWHERE = {
 }
 # Those that do not concern SQLite, with the tests that provoke them.
 _POSTGRES = "../postgres/test_bad_settings.py"
+_DATABASE = "../database/test_troubles.py"
 OF_OTHERS = {
     "`send_on_commit` in an event loop": "../on_commit/test_failures.py",
     "`dsn` and others": _POSTGRES,
@@ -134,6 +135,9 @@ OF_OTHERS = {
     "tables of a later version": _POSTGRES,
     "a server before 12": "../../../src/channels_trunk/transports/postgres/connecting.py",  # there is none to test with
     "a pool of transactions, and another isolation level": "../postgres/test_pgbouncer.py",
+    "an alias that is not there": _DATABASE,
+    "the app is not installed": _DATABASE,
+    "no tables, or old ones": _DATABASE,
 }
 
 
