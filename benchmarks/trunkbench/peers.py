@@ -152,6 +152,15 @@ PEERS: tuple[Peer, ...] = (
         in_django_file=True,
     ),
     Peer(
+        name="channels-lite-aio",
+        label="channels-lite AIO",
+        backend="channels_lite.layers.aio.AIOSQLiteChannelLayer",
+        config=_channels_lite,
+        distributions=("channels-lite", "aiosqlite", "aiosqlitepool"),
+        django_apps=("channels_lite",),
+        in_django_file=True,
+    ),
+    Peer(
         name="postgres",
         label="channels_trunk PostgreSQL",
         backend="channels_trunk.layers.PostgresChannelLayer",

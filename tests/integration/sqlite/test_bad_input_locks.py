@@ -12,6 +12,7 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.health import State
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.testing.waiting import eventually
+from channels_trunk.transports.sqlite.connection import LONGEST_WAIT
 from tests.integration.sqlite.bad_input import BOUND, holding_lock, layers_closed, proves_itself, reaches
 
 HELLO = {"type": "hello"}
@@ -149,3 +150,19 @@ async def test_a_reader_of_the_application_that_stays_in_its_transaction_stops_n
             reader.execute("SELECT count(*) FROM trunk_log").fetchone()
             await reaches(here, there)
             await proves_itself(here)
+
+
+async def test_a_node_signs_off_though_somebody_has_the_lock_for_a_moment(tmp_path: Path) -> None:
+    """Else the others would keep a place, and a socket, for it until they miss it."""
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here, there = layers(path), layers(path)
+        await reaches(here, there)
+        with holding_lock(path):
+            closing = asyncio.create_task(here.close())
+            # Longer than one wait for the lock, and shorter than close() may take.
+            await asyncio.sleep(LONGEST_WAIT * 2)
+        await closing
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            nodes = connection.execute("SELECT node FROM trunk_nodes").fetchall()
+        assert nodes == [(there.stats().node,)]

@@ -1,5 +1,6 @@
 """Connections: how each is made and set up, and the creation of the tables."""
 
+import traceback
 from collections.abc import Callable
 
 import psycopg
@@ -41,8 +42,13 @@ async def connect(
     try:
         async with connecting.passing():
             connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
-    except psycopg.OperationalError as error:
-        raise TransportUnavailable(f"{settings.where}: {_said(error)}") from None
+    except BaseException as error:
+        # psycopg leaves the socket of an attempt that was cancelled, or took too long, to the collector. It is held by
+        # the frames of this error, and the error by whoever logs it or looks at the task.
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, psycopg.OperationalError):
+            raise TransportUnavailable(f"{settings.where}: {_said(error)}") from None
+        raise
     wire = Wire(connection, on_notices=on_notices, on_lost=on_lost)
     try:
         [(pid, isolation)] = await wire.simple(

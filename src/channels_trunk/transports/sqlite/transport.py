@@ -33,6 +33,8 @@ logger = logging.getLogger("channels_trunk")
 # Processes that make one new file at the same moment are through in less; whoever holds the lock for longer is of
 # another kind, and said to. Seconds.
 _OPEN_PATIENCE = 1.0
+# Each time the connection waits for the lock as long as it may. A node that could not sign off is missed after a while.
+_SIGN_OFF_TRIES = 4
 _OPEN_RETRY = 0.02
 # With a doorbell polling is a safety net alone. Seconds.
 _SAFETY_POLL = 1.0
@@ -161,9 +163,7 @@ class SQLiteTransport(EmbeddedTransport):
         if opened is not None:
             self._place = None if leave else (opened.reader.position, opened.upkeep.identity)
             if leave:
-                with suppress(sqlite3.Error):
-                    opened.upkeep.forget_the_dead()
-                    last = opened.upkeep.leave()
+                last = _sign_off(opened.upkeep)
             for part in (opened.reader, opened.writer, opened.upkeep):
                 part.close()
         if leave and self._doorbell is not None:
@@ -355,6 +355,16 @@ class SQLiteTransport(EmbeddedTransport):
         if not isinstance(failure, Busy):
             self._context.sink.lost(failure)
         raise failure from error
+
+
+def _sign_off(upkeep: Upkeep) -> bool:
+    """Leave, whoever has locked the file for a moment; whether this was the last node."""
+    with suppress(sqlite3.Error):
+        upkeep.forget_the_dead()
+    for _ in range(_SIGN_OFF_TRIES):
+        with suppress(sqlite3.Error):
+            return upkeep.leave()
+    return False
 
 
 def _clear_up(settings: SQLiteSettings, *, last: bool) -> None:
