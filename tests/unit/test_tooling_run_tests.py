@@ -12,9 +12,24 @@ def test_every_test_is_in_one_part() -> None:
     parts = [ROOT / part for part in (*run_tests.SIDE_BY_SIDE, *run_tests.BY_THEMSELVES)]
     files = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "benchmarks").rglob("test_*.py")]
     assert files
-    assert all(part.is_dir() for part in parts)
+    assert all(part.exists() for part in parts)
     for file in files:
-        assert sum(part in file.parents for part in parts) == 1, file
+        named = sum(part == file or part in file.parents for part in parts)
+        assert named == (2 if file == ROOT / run_tests.CONTROLS else 1), file
+
+
+def test_the_controls_are_not_run_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def answer(*arguments: str) -> int:
+        calls.append(arguments)
+        return 0
+
+    monkeypatch.setattr(run_tests, "_pytest", answer)
+    assert run_tests.main([]) == 0
+    assert f"--ignore={run_tests.CONTROLS}" in calls[0]
+    assert run_tests.CONTROLS in calls[1]
+    assert "-n" not in calls[1]
 
 
 @pytest.mark.parametrize(
