@@ -216,14 +216,16 @@ class Claims:
 
     async def _claim(self, channel: str) -> None:
         # Claimed and delivered in one: a claim in another thread must not overtake this one in between.
-        demand = self._demand(channel)
-        if demand and not self._ahead:
-            self._deliver(await self._transport.claim(channel, demand))
-        elif demand:
-            capacity, clock = self._hub.router.box(channel).capacity, self._hub.clock.monotonic
+        limit = demand = self._demand(channel)
+        if not demand:
+            return
+        clock = self._hub.clock.monotonic
+        if self._ahead:
+            capacity = self._hub.options.capacity_of(channel)
             limit = self._stock.limit(channel, waiting=demand, capacity=capacity, now=clock())
-            claimed = await self._transport.claim(channel, limit)
-            self._deliver(claimed)
+        claimed = await self._transport.claim(channel, limit)
+        self._deliver(claimed)
+        if self._ahead:
             with self._lock:
                 box = self._hub.router.boxes.get(channel)
                 lying = box is not None and box.surplus > 0

@@ -28,11 +28,10 @@ class Driver:
         self._transport = transport
         self.needs_interest = transport.capabilities.needs_interest
         self._opening: set[asyncio.Future[None]] = set()  # who waits until it is open
-        self._connection = 0  # the number of the present one
-        self._calls: set[asyncio.Task[Any]] = set()  # what waits for it
+        self._calls: set[asyncio.Task[Any]] = set()  # what waits for the present connection
         self._interest: set[str] | None = None  # what the present connection was told
         self._joining: set[str] = set()  # what it is to be told of beside that
-        self._interest_lock: asyncio.Lock | None = None  # one for each connection
+        self._interest_lock: asyncio.Lock | None = None  # one for each connection, which it stands for
 
     async def drive(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Await a method of the transport; an inline one is entered by one thread at a time."""
@@ -53,13 +52,13 @@ class Driver:
         while True:
             await self.until_open()
             self._check_thread()
-            connection = self._connection
+            connection = self._interest_lock
             try:
                 return await self._while_connected(attempt())
             except Busy:
                 await asyncio.sleep(_BUSY_RETRY)
             except TransportUnavailable:
-                if self._hub.is_open and connection == self._connection:
+                if self._hub.is_open and connection is self._interest_lock:
                     raise
 
     async def _while_connected(self, call: Coroutine[Any, Any, T]) -> T:
@@ -143,7 +142,6 @@ class Driver:
 
     def cut(self) -> None:
         """The connection is lost: end what waits for it."""
-        self._connection += 1
         for task in tuple(self._calls):
             task.cancel()
 
