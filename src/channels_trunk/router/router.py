@@ -153,10 +153,6 @@ class Router:
         messages = box.messages
         if not messages:
             return None
-        if not self.pressed and messages.__class__ is list and messages[0][0] > now:
-            # The same as below, for nearly all.
-            box.streak += 1
-            return messages.pop(0)[1]
         if messages[0][0] <= now:
             self._drop_expired(box, now)
             messages = box.messages
