@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Finding", "Level", "find_server"]
+__all__ = ["Finding", "Level", "fault", "find_server"]
 
 _CONNECT_WITHIN = 5.0
 
@@ -30,6 +30,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What to do about it."""
 
 
+def fault(code: str, text: str, remedy: str) -> Finding:
+    """A finding that keeps the layer from working."""
+    return Finding(level=Level.ERROR, code=code, text=text, remedy=remedy)
+
+
 def find_server(host: str, port: int, where: str) -> Finding | None:
     """Whether something listens at an address: None, or what is wrong. A path instead of a host is a Unix socket's."""
     try:
@@ -40,17 +45,15 @@ def find_server(host: str, port: int, where: str) -> Finding | None:
         else:
             socket.create_connection((host, port), timeout=_CONNECT_WITHIN).close()
     except socket.gaierror as error:
-        return Finding(
-            level=Level.ERROR,
-            code="host-unknown",
-            text=f"{where}: the name of the host is not known here ({error.strerror})",
-            remedy="Correct the host, or the name service of this machine or container.",
+        return fault(
+            "host-unknown",
+            f"{where}: the name of the host is not known here ({error.strerror})",
+            "Correct the host, or the name service of this machine or container.",
         )
     except OSError as error:
-        return Finding(
-            level=Level.ERROR,
-            code="server-down",
-            text=f"{where}: nothing answers there ({error.strerror or 'no answer in time'})",
-            remedy="Start the server, correct the host and the port, or open the way through the firewall.",
+        return fault(
+            "server-down",
+            f"{where}: nothing answers there ({error.strerror or 'no answer in time'})",
+            "Start the server, correct the host and the port, or open the way through the firewall.",
         )
     return None

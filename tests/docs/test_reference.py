@@ -305,7 +305,7 @@ def test_findings_of_the_doctor() -> None:
         path.read_text()
         for path in (*(package / "doctor").glob("*.py"), *package.rglob("examination.py"), package / "findings.py")
     )
-    in_code = set(re.findall(r'(?:code=|_error\(\s*|SQLITE_\w+: )"([a-z]+(?:-[a-z]+)*)"', sources))
+    in_code = set(re.findall(r'(?:code=|fault\(\s*|SQLITE_\w+: )"([a-z]+(?:-[a-z]+)*)"', sources))
     assert set(names("docs/reference/commands.md", "What the doctor finds")) == in_code
 
 

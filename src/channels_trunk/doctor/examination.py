@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage
 
 from channels_trunk.checks import check_layer, check_migrations
 from channels_trunk.exceptions import ChannelLayerError, TransportUnavailable
-from channels_trunk.findings import Finding, Level
+from channels_trunk.findings import Finding, Level, fault
 from channels_trunk.layers.base import TrunkChannelLayer
 
 from .child import ask_child
@@ -66,9 +66,9 @@ def _open(layer: TrunkChannelLayer) -> Iterator[Finding]:
     except TransportUnavailable as error:
         detail = layer.health().detail
         text = str(error) if detail in str(error) else f"{error}: {detail}"
-        yield _error("engine-away", text, "See that the engine runs and takes connections and writes from here.")
+        yield fault("engine-away", text, "See that the engine runs and takes connections and writes from here.")
     except ChannelLayerError as error:
-        yield _error("engine-refused", str(error), "Mend what the message names.")
+        yield fault("engine-refused", str(error), "Mend what the message names.")
     else:
         yield Finding(level=Level.OK, code="engine", text="the engine is reached")
 
@@ -91,7 +91,7 @@ def _round_trip(first: TrunkChannelLayer, second: TrunkChannelLayer, within: flo
             try:
                 received = first.sync.receive(name, timeout=within)
             except TimeoutError:
-                yield _error(
+                yield fault(
                     "no-round-trip",
                     f"a message to {what} did not arrive within {within:g} s",
                     "See the log of this command: what was skipped, dropped or trimmed is said there. A clock that "
@@ -99,12 +99,12 @@ def _round_trip(first: TrunkChannelLayer, second: TrunkChannelLayer, within: flo
                 )
                 return
             if received != message:
-                yield _error(
+                yield fault(
                     "altered", f"a message to {what} arrived altered", "Set 'serializer_format' to its default."
                 )
                 return
     except (ChannelLayerError, ChannelFull) as error:
-        yield _error("engine-away", str(error), "The engine went away during the examination; examine it again.")
+        yield fault("engine-away", str(error), "The engine went away during the examination; examine it again.")
         return
     yield Finding(level=Level.OK, code="round-trip", text="messages go through the engine and come back")
 
@@ -114,7 +114,7 @@ def _ask_peers(first: TrunkChannelLayer, second: TrunkChannelLayer) -> Iterator[
     try:
         peers = sorted(async_to_sync(first.peers)() - {second.stats().node})
     except ChannelLayerError as error:
-        yield _error("engine-away", str(error), "The engine went away during the examination; examine it again.")
+        yield fault("engine-away", str(error), "The engine went away during the examination; examine it again.")
         return
     for peer in peers[:_MOST_PEERS]:
         try:
@@ -156,7 +156,3 @@ def _count_skipped(*layers: TrunkChannelLayer) -> Iterator[Finding]:
             f"process has other keys, or its version is newer",
             remedy="Give all layers with one prefix the same 'symmetric_encryption_keys', or each its own 'prefix'.",
         )
-
-
-def _error(code: str, text: str, remedy: str) -> Finding:
-    return Finding(level=Level.ERROR, code=code, text=text, remedy=remedy)

@@ -9,7 +9,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.findings import Finding, Level, find_server
+from channels_trunk.findings import Finding, Level, fault, find_server
 from channels_trunk.stats import Survey
 
 from .connecting import MINIMUM_SERVER
@@ -57,7 +57,7 @@ def examine(settings: PostgresSettings) -> Iterator[Finding]:
     except psycopg.OperationalError as error:
         yield _not_connected(settings, error, is_there=is_there)
     except psycopg.Error as error:
-        yield _error("server-failed", f"{settings.where}: {_said(error)}", "See what the server's log says of it.")
+        yield fault("server-failed", f"{settings.where}: {_said(error)}", "See what the server's log says of it.")
 
 
 def find_pooler(settings: PostgresSettings) -> Finding | None:
@@ -81,18 +81,18 @@ class _Missing(Exception):
 
 def _not_connected(settings: PostgresSettings, error: psycopg.OperationalError, *, is_there: bool) -> Finding:
     if isinstance(error, psycopg.errors.ConnectionTimeout):
-        return _error(
+        return fault(
             "server-silent",
             f"{settings.where}: the server takes connections and does not answer: {_said(error)}",
             "See that it is PostgreSQL that listens there, and that the server does not stand still.",
         )
     if not is_there:
-        return _error(
+        return fault(
             "not-connected",
             f"{settings.where}: {_said(error)}",
             "See that the server runs and listens there; and that user, password and database are right.",
         )
-    return _error(
+    return fault(
         "login-refused",
         f"{settings.where}: the server is there, and refuses this connection: {_said(error)}",
         "Correct the user, the password, the name of the database or the TLS settings; the server's pg_hba.conf says "
@@ -124,13 +124,13 @@ def _look_for_server(settings: PostgresSettings) -> bool:
 
 def _examine_server(connection: psycopg.Connection[Any], settings: PostgresSettings) -> Iterator[Finding]:
     if connection.info.server_version < MINIMUM_SERVER:
-        yield _error(
+        yield fault(
             "server-too-old", f"{settings.where}: the server is too old", "Use PostgreSQL 12 or newer for the layer."
         )
         return
     [(reads_only,)] = _ask(connection, "SELECT pg_is_in_recovery()")
     if reads_only:
-        yield _error(
+        yield fault(
             "server-read-only",
             f"{settings.where}: the server is a standby, which only reads",
             "Name the primary; with several hosts add target_session_attrs=read-write to 'OPTIONS' or 'dsn'.",
@@ -138,7 +138,7 @@ def _examine_server(connection: psycopg.Connection[Any], settings: PostgresSetti
         return
     names = _names(connection, settings)
     if names is None:
-        yield _error(
+        yield fault(
             "schema-missing",
             f"{settings.where}: no schema of the role's search_path exists, or the one in 'schema' does not",
             "Create the schema, or give another one by 'schema'.",
@@ -161,7 +161,7 @@ def _examine_tables(connection: psycopg.Connection[Any], names: Names, settings:
         return
     if not _is_there(connection, names, "meta"):
         if not settings.auto_create:
-            yield _error(
+            yield fault(
                 "tables-missing",
                 f"{settings.where}: the layer's tables are missing in schema {names.schema!r}",
                 "Run the statements that `manage.py trunk_schema` prints, or set 'auto_create' to True.",
@@ -181,7 +181,7 @@ def _examine_tables(connection: psycopg.Connection[Any], names: Names, settings:
         return
     version = _ask(connection, names.fill("SELECT value FROM {p}meta WHERE name = 'schema_version'"))
     if version and int(version[0][0]) > SCHEMA_VERSION:
-        yield _error(
+        yield fault(
             "tables-too-new",
             f"{settings.where}: the tables are of version {version[0][0]}, and this channels-trunk knows "
             f"{SCHEMA_VERSION}",
@@ -247,16 +247,12 @@ def _has_right(connection: psycopg.Connection[Any], table: str, right: str) -> b
 
 
 def _no_rights(settings: PostgresSettings, what: str) -> Finding:
-    return _error(
+    return fault(
         "no-rights",
         f"{settings.where}: the role {what}",
         "Have the owner run the statements that `manage.py trunk_schema` prints, with the grants at their end, and set "
         "'auto_create' to False.",
     )
-
-
-def _error(code: str, text: str, remedy: str) -> Finding:
-    return Finding(level=Level.ERROR, code=code, text=text, remedy=remedy)
 
 
 def _said(error: Exception) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from channels_trunk.exceptions import ChannelLayerError, TransportUnavailable
-from channels_trunk.findings import Finding, Level
+from channels_trunk.findings import Finding, fault
 from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Busy
 
@@ -55,12 +55,12 @@ def examine(settings: SQLiteSettings) -> Iterator[Finding]:
     try:
         check_file(settings.path)
     except ChannelLayerError as error:
-        yield _error("file-unusable", str(error), "Mend what the message names, or name another file by 'path'.")
+        yield fault("file-unusable", str(error), "Mend what the message names, or name another file by 'path'.")
         return
     directory = os.path.dirname(settings.path)
     space = os.statvfs(directory) if hasattr(os, "statvfs") else None
     if space is not None and space.f_bavail * space.f_frsize < _ENOUGH_SPACE:
-        yield _error(
+        yield fault(
             "disk-full",
             f"SQLite file {settings.path}: there is no space left on its disk",
             "Make room on the disk, or put the file on another one.",
@@ -88,7 +88,7 @@ def _told(error: sqlite3.Error, settings: SQLiteSettings) -> Finding:
     meaning = translated(error, settings.path, opening=True)
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if isinstance(meaning, Busy):
-        return _error(
+        return fault(
             "file-locked",
             f"SQLite file {settings.path}: another program holds its lock for longer than {_LONGEST_LOCK:g} s",
             "Find out who writes to the file for so long, and end that; or give the layer a file of its own by 'path'.",
@@ -96,19 +96,15 @@ def _told(error: sqlite3.Error, settings: SQLiteSettings) -> Finding:
     if code == sqlite3.SQLITE_CORRUPT:
         return _damaged(settings.path, str(error))
     known = {sqlite3.SQLITE_NOTADB: "file-no-database", sqlite3.SQLITE_FULL: "disk-full"}
-    return _error(known.get(code, "file-unusable"), str(meaning), "Mend what the message names, or name another file.")
+    return fault(known.get(code, "file-unusable"), str(meaning), "Mend what the message names, or name another file.")
 
 
 def _damaged(path: str, said: str) -> Finding:
-    return _error(
+    return fault(
         "file-damaged",
         f"SQLite file {path}: the file is damaged ({said})",
         "Stop every process that uses it, and delete it with its -wal and -shm; it holds nothing that must be kept.",
     )
-
-
-def _error(code: str, text: str, remedy: str) -> Finding:
-    return Finding(level=Level.ERROR, code=code, text=text, remedy=remedy)
 
 
 def _as_layer_error(error: sqlite3.Error, settings: SQLiteSettings) -> ChannelLayerError:
