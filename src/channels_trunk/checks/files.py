@@ -10,12 +10,11 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
 from channels_trunk.file_systems import NETWORK_FILE_SYSTEMS, file_system_of
+from channels_trunk.layers.sqlite import MINIMUM_SQLITE
 
 from .entries import Entry
 
 __all__ = ["check_file"]
-
-_MINIMUM_SQLITE = (3, 35, 0)
 
 
 def check_file(entry: Entry, layer: Any) -> Iterator[CheckMessage]:
@@ -58,10 +57,10 @@ def _check_access(entry: Entry, path: str, directory: str) -> Iterator[CheckMess
 
 
 def _check_sqlite(entry: Entry) -> Iterator[CheckMessage]:
-    if sqlite3.sqlite_version_info < _MINIMUM_SQLITE:
+    if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         yield Error(
             f"{entry.where}: SQLite {sqlite3.sqlite_version} is too old.",
-            hint=f"Use a newer Python build or system library: {'.'.join(map(str, _MINIMUM_SQLITE))} is the oldest.",
+            hint=f"Use a newer Python build or system library: {'.'.join(map(str, MINIMUM_SQLITE))} is the oldest.",
             id="channels_trunk.E006",
         )
 

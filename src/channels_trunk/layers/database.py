@@ -19,6 +19,7 @@ from channels_trunk.transports.database.examination import survey
 from channels_trunk.transports.memory import MemoryTransport
 
 from .base import TrunkChannelLayer
+from .django_databases import is_memory_name, require_alias
 from .sqlite import is_test_run
 
 __all__ = ["DatabaseChannelLayer"]
@@ -46,7 +47,7 @@ class DatabaseChannelLayer(TrunkChannelLayer):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         self.database: str = self._values["database"]
-        _require_alias(self.database, f"{self._where}['database']")
+        _require_engine(self.database, f"{self._where}['database']")
 
     def _make_transport(self, values: dict[str, Any]) -> Transport:
         alias = values["database"]
@@ -147,15 +148,8 @@ def is_in_memory(alias: str) -> bool:
     return connections[alias].vendor == "sqlite" and is_memory_name(_database_name(alias))
 
 
-def is_memory_name(name: Any) -> bool:
-    """Whether SQLite keeps a database of this name in memory."""
-    return ":memory:" in os.fspath(name) or "mode=memory" in os.fspath(name)
-
-
-def _require_alias(alias: str, where: str) -> None:
-    known = sorted(connections.settings)
-    if alias not in known:
-        raise OptionsError(f"{where}: {alias!r} is not in DATABASES; known: {', '.join(known)}")
+def _require_engine(alias: str, where: str) -> None:
+    require_alias(alias, where)
     if connections[alias].vendor == "unknown":
         raise OptionsError(f"{where}: the database {alias!r} has no ENGINE")
 

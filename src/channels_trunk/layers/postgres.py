@@ -14,6 +14,7 @@ from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 
 from .base import TrunkChannelLayer
+from .django_databases import require_alias
 from .sqlite import is_test_run
 
 try:
@@ -225,9 +226,7 @@ def _params(connection: Any) -> dict[str, Any]:
 
 
 def _require_postgres(alias: str, where: str) -> None:
-    known = sorted(connections.settings)
-    if alias not in known:
-        raise OptionsError(f"{where}: {alias!r} is not in DATABASES; known: {', '.join(known)}")
+    require_alias(alias, where)
     connection = connections[alias]
     if connection.vendor != "postgresql":
         engine = connection.settings_dict["ENGINE"]

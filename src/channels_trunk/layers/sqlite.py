@@ -14,11 +14,13 @@ from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 from channels_trunk.transports.memory import MemoryTransport
 from channels_trunk.transports.sqlite import SQLiteSettings, SQLiteTransport
+from channels_trunk.transports.sqlite.connection import MINIMUM_SQLITE
 from channels_trunk.transports.sqlite.examination import examine, survey, vacuum
 
 from .base import TrunkChannelLayer
+from .django_databases import is_memory_name, require_alias
 
-__all__ = ["SQLiteChannelLayer"]
+__all__ = ["MINIMUM_SQLITE", "SQLiteChannelLayer"]
 
 
 def _path(value: Any) -> str:
@@ -27,7 +29,7 @@ def _path(value: Any) -> str:
     path = os.fsdecode(value)
     if "\0" in path:
         raise ValueError(f"must be the path of a file, not {value!r}")
-    if _in_memory(path):
+    if is_memory_name(path):
         raise ValueError(f"must be the path of a file, not {value!r}; inside one process use MemoryChannelLayer")
     return os.path.abspath(path)
 
@@ -71,7 +73,9 @@ class SQLiteChannelLayer(TrunkChannelLayer):
 
     def is_in_memory(self) -> bool:
         """Whether the layer is in memory, because the database is."""
-        return self._values["path"] is None and _in_memory(database_name(self._values["database"] or DEFAULT_DB_ALIAS))
+        return self._values["path"] is None and is_memory_name(
+            database_name(self._values["database"] or DEFAULT_DB_ALIAS)
+        )
 
     def place(self) -> Hashable | None:
         """The file."""
@@ -147,14 +151,9 @@ def is_test_run() -> bool:
     return os.path.basename(name).startswith(TEST_DATABASE_PREFIX)
 
 
-def _in_memory(name: str) -> bool:
-    return ":memory:" in name or "mode=memory" in name
-
-
 def _require_sqlite(alias: str | None, where: str) -> None:
-    known = sorted(connections.settings)
-    if alias is not None and alias not in known:
-        raise OptionsError(f"{where}['database']: {alias!r} is not in DATABASES; known: {', '.join(known)}")
+    if alias is not None:
+        require_alias(alias, f"{where}['database']")
     connection = connections[alias or DEFAULT_DB_ALIAS]
     if connection.vendor == "sqlite":
         if not connection.settings_dict["NAME"]:

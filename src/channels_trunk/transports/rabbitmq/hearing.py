@@ -33,10 +33,7 @@ class Hearing:
         The broker is asked for all of it at once, and does it in order: the answer to the last is that to all. A caller
         whose time is over leaves behind what was asked for, and the next one waits for the rest of it.
         """
-        if (answer := self._ask(link, place, groups)) is not None:
-            await answer
-        link.bound |= link.asked
-        link.asked.clear()
+        await self._bound(link, self._ask(link, place, groups))
         if len(place.bound) > len(groups):
             place.bound &= groups
             link.bound &= groups
@@ -44,11 +41,14 @@ class Hearing:
 
     async def hear(self, link: Link, place: Place, groups: frozenset[str]) -> None:
         """Bind these as well."""
-        if (answer := self._ask_for(link, place, groups - link.bound)) is not None:
+        await self._bound(link, self._ask_for(link, place, groups - link.bound))
+        self._heard |= groups
+
+    async def _bound(self, link: Link, answer: "asyncio.Future[Any] | None") -> None:
+        if answer is not None:
             await answer
         link.bound |= link.asked
         link.asked.clear()
-        self._heard |= groups
 
     def _ask(self, link: Link, place: Place, groups: frozenset[str]) -> "asyncio.Future[Any] | None":
         queue, exchange = place.queue.name, link.settings.topology.groups_exchange
