@@ -37,6 +37,9 @@ class Mute(Base):
     async def send(self, channel: str, message: Message) -> None:
         pass
 
+    async def group_send(self, group: str, message: Message) -> None:
+        pass
+
 
 class Losing(Base):
     async def send(self, channel: str, message: Message) -> None:

@@ -1,7 +1,7 @@
 """The suite on layers of others: it can fail, and it fails where they are known to.
 
-Each expected failure names a rule that the layer breaks every time. What goes wrong now and then is left out instead,
-because a run that passes would prove nothing about it.
+Each expected failure names a rule that the layer breaks every time. What it breaks in a race, which it may win, is an
+occasional failure; what may hang, or takes long, is left out. That each rule can fail is shown in test_rules_can_fail.
 """
 
 import pytest
@@ -30,15 +30,17 @@ PUBSUB_FAILURES = {
     "test_layer_names_the_extension": "it has no group_expiry",
     "test_flush_empties_every_node": "flush() is for the loop that calls it alone",
     "test_wrong_key_never_stops_a_reader": "InvalidToken comes out of receive()",
+    "test_async_to_sync_everywhere": "a channel belongs to the loop that made it",
+    "test_channel_outlives_the_loop_that_made_it": "a channel belongs to the loop that made it",
+    "test_messages_while_no_loop_runs": "nothing is received while no loop runs",
+}
+PUBSUB_RACES = {
     "test_cancel_storm_on_one_channel": "a cancelled receive() forgets its channel",
     "test_cancel_storm_on_several_channels": "a cancelled receive() forgets its channel",
     "test_storm_beside_a_steady_neighbour": "a cancelled receive() forgets its channel",
     "test_cancelled_in_the_turn_of_delivery": "a cancelled receive() forgets its channel",
     "test_cancelled_waiter_hands_its_signal_on": "a cancelled receive() forgets its channel",
     "test_timeouts_lose_nothing": "a cancelled receive() forgets its channel",
-    "test_async_to_sync_everywhere": "a channel belongs to the loop that made it",
-    "test_channel_outlives_the_loop_that_made_it": "a channel belongs to the loop that made it",
-    "test_messages_while_no_loop_runs": "nothing is received while no loop runs",
 }
 
 
@@ -62,6 +64,8 @@ class TestInMemoryChannelLayer(Suite):
         "test_channel_with_an_expired_message_leaves_its_groups": "expired messages count until somebody receives",
         "test_channel_that_is_read_stays_in_its_groups": "expired messages count until somebody receives",
         "test_group_expiry_of_zero_means_never": "group_expiry=0 ends a membership within a second",
+    }
+    occasional_failures = {
         "test_threads_with_loops_of_their_own": "asyncio.Queue is shared between loops",
         "test_group_over_several_loops": "asyncio.Queue is shared between loops",
     }
@@ -86,9 +90,11 @@ class TestRedisChannelLayer(Suite):
         "test_full_channel_hinders_no_neighbour": "the capacity is that of the whole process",
         "test_channel_that_is_read_stays_in_its_groups": "an expired message of a neighbour fills the whole process",
         "test_group_expiry_of_zero_means_never": "group_expiry=0 ends the membership at once",
+        "test_child_and_parent_reach_each_other": "the child has the parent's client id",
+    }
+    occasional_failures = {
         "test_each_job_goes_to_one_worker": "readers of one channel share a backup queue, which repeats jobs",
         "test_pool_of_forked_workers": "readers of one channel share a backup queue, which repeats jobs",
-        "test_child_and_parent_reach_each_other": "the child has the parent's client id",
         "test_cancel_storm_of_several_tasks": "cancelled together, one of them raises KeyError",
         "test_cancel_storm_on_several_channels": "a cancelled receive() takes its neighbours' messages along",
         "test_cancel_storm_on_a_normal_channel": "a cancelled receive() takes its message along, or repeats it",
@@ -100,18 +106,18 @@ class TestRedisChannelLayer(Suite):
         "test_loops_that_end_while_others_go_on": "two loops cannot receive at once",
         "test_receivers_in_several_loops_at_once": "two loops cannot receive at once",
         "test_cancel_storm_over_several_loops": "two loops cannot receive at once",
-    }
-    left_out = {
-        "test_waiting_receiver_outlives_close": "its connection is closed, and whether it lives on depends",
         "test_cancel_storm_on_one_channel": "now and then a cancelled receive() takes its message along",
         "test_quiet_channel_beside_a_busy_one": "the capacity is that of the whole process, which is full now and then",
         "test_normal_channel_between_nodes": "now and then a job is repeated",
         "test_worker_cancelled_while_waiting_loses_nothing": "now and then the cancelled reader took it along",
         "test_cancelled_waiter_hands_its_signal_on": "depends on which of the two asks Redis",
         "test_cancelled_in_the_turn_of_delivery": "depends on how fast Redis answers",
+        "test_workers_beside_other_channels": "now and then a job is repeated",
+    }
+    left_out = {
+        "test_waiting_receiver_outlives_close": "its connection is closed, and whether it lives on depends",
         "test_killed_senders_leave_no_gap": "too slow for the time that it is given",
         "test_parent_keeps_what_is_its_own": "the child uses the parent's connections, and either may hang",
-        "test_workers_beside_other_channels": "now and then a job is repeated",
     }
 
     @pytest.fixture
@@ -138,8 +144,11 @@ class TestRedisPubSubChannelLayer(Suite):
         foreign_names=False,
     )
     expected_failures = PUBSUB_FAILURES
+    occasional_failures = PUBSUB_RACES
     # It does not wait for Redis to confirm a subscription: on a busy machine any message may come too early for it.
-    left_out = {name: "loses what comes too early" for name in rule_names() if name not in PUBSUB_FAILURES}
+    left_out = {
+        name: "loses what comes too early" for name in rule_names() if name not in PUBSUB_FAILURES | PUBSUB_RACES
+    }
 
     @pytest.fixture
     def layer_config(self, redis_url: str) -> LayerUnderTest:

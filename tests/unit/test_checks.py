@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from channels_trunk.apps import ChannelsTrunkConfig
 from channels_trunk.checks import check_channel_layers, entries, files
-from channels_trunk.layers import sqlite
+from channels_trunk.layers import django_databases, sqlite
 
 MEMORY = "channels_trunk.layers.MemoryChannelLayer"
 SQLITE = "channels_trunk.layers.SQLiteChannelLayer"
@@ -56,6 +56,7 @@ def databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeConnection
         big=FakeConnection("big", "django.db.backends.postgresql"),
     )
     monkeypatch.setattr(sqlite, "connections", found)
+    monkeypatch.setattr(django_databases, "connections", found)
     return found
 
 
