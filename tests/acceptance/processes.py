@@ -103,7 +103,7 @@ def is_alive(pid: int) -> bool:
     """Whether the process is there, and not just waiting to be reaped."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except OSError:  # it may end while it is read
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
 

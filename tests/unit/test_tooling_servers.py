@@ -253,5 +253,5 @@ def is_running(pid: int) -> bool:
     """A zombie that nobody has waited for yet does not run."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except OSError:  # it may end while it is read
         return False
