@@ -11,7 +11,8 @@ help:
 	@echo "make test    everything: format, lint, types, import rules, all tests; installs the servers that tests need"
 	@echo "make lint    format check and lint          make types    mypy, strict"
 	@echo "make imports import rules                   make format   rewrites the files as lint wants them"
-	@echo "make bench   the benchmarks                 make clean    removes what the others made"
+	@echo "make bench   every layer beside its peers: half an hour; BENCH_ARGS=--quick: three minutes"
+	@echo "make clean   removes what the others made"
 
 prepare-demo prepare-dev: prepare-%:
 	@$(prepare) $*
@@ -47,8 +48,8 @@ format: prepare-dev
 
 bench: prepare-dev
 	@$(venv)/python -m tools.ensure_servers redis postgres rabbitmq
-	@$(venv)/python benchmarks/run.py $(BENCH_ARGS)
+	@$(venv)/python benchmarks/run.py --out benchmarks/results/latest $(BENCH_ARGS)
 
 clean:
-	rm -rf .venv .servers build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis examples/chat/var
+	rm -rf .venv .venv-peers .servers build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis examples/chat/var
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trunkbench.driver import Plan
 from trunkbench.peers import peer_named
+from trunkbench.plan import Plan
 from trunkbench.services import Services
 from trunkbench.workloads.table import WORKLOADS
 
@@ -36,6 +36,6 @@ def test_a_broker_for_both_layers_that_leaves_nothing_behind(folder: Path) -> No
 def test_a_layer_is_left_out_of_what_it_cannot_do() -> None:
     """Worker channels, and callers without a loop."""
     peers = [peer_named("rabbitmq"), peer_named("channels-rabbitmq")]
-    plan = Plan(workloads=WORKLOADS, peers=peers, rounds=1, seconds=1)
+    plan = Plan(workloads=WORKLOADS, peers=peers, rounds=1)
     alone = {each.name for each in WORKLOADS if plan.pairs(each) == peers[:1]}
     assert alone == {"sync_api", "async_to_sync", "worker_channel_1", "worker_channel_2", "worker_channel_4"}

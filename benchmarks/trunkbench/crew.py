@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from trunkbench.layer import Layer, make_layer
-from trunkbench.link import Link, Order
+from trunkbench.link import Link, Order, Unmeasurable
 from trunkbench.peers import Peer, peer_named
 
 # Not fork: a forked child would share imports, sockets and warm caches with its neighbour, real deployments do not.
@@ -55,7 +55,7 @@ class Member:
         except EOFError:
             raise MeasurementError(f"{self.title}: ended while {kind!r} was expected{self._tail()}") from None
         if order.kind != kind:
-            raise MeasurementError(f"{self.title}: {order.data.get('error', order.kind)}")
+            raise MeasurementError(f"{order.data.get('error', order.kind)} ({self.title})")
         return order.data
 
     def stop(self, *, within: float) -> str | None:
@@ -132,6 +132,8 @@ def _serve(
             layer = _made(row, config)
             role(layer, link, **params)
             asyncio.run(_close(layer, row.close))
+    except Unmeasurable as reason:
+        link.tell("failed", error=str(reason))
     except BaseException as error:
         link.tell("failed", error=f"{type(error).__name__}: {error}\n{traceback.format_exc()[-1500:]}")
         raise

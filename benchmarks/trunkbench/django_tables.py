@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 FILE = "TRUNKBENCH_FILE"
 
@@ -32,14 +34,14 @@ def sqlite_database() -> dict[str, dict[str, object]]:
     return {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": options}}
 
 
-def make_sqlite_tables(path: str, app: str) -> None:
+def make_sqlite_tables(path: Path, app: str) -> None:
     """Have a new file with the app's tables, for this measurement's processes."""
-    os.environ[FILE] = path  # they inherit it
-    subprocess.run([sys.executable, "-m", "trunkbench.django_tables", app], check=True, env=_environment())
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    template = path.with_name(f"template_{app}.sqlite3")
+    if not template.exists():
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), FILE: str(template)}
+        subprocess.run([sys.executable, "-m", "trunkbench.django_tables", app], check=True, env=environment)
+    shutil.copyfile(template, path)
+    os.environ[FILE] = str(path)  # they inherit it
 
 
 def main() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from trunkbench.crew import MeasurementError
-from trunkbench.figures import Bench, Sample, Workload, median
-from trunkbench.peers import BARE, Peer
+from trunkbench.figures import Bench, Sample, Workload, clock, median
+from trunkbench.peers import Peer
+from trunkbench.plan import Budget, Plan
+from trunkbench.progress import Progress
 from trunkbench.services import ServiceError, Services
 
 
@@ -40,70 +40,32 @@ class Outcome:
         return [sample.error for sample in self.samples if sample.error]
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader must know, once each."""
+        return list(dict.fromkeys(sample.note for sample in self.samples if sample.note))
+
+    @property
     def clean(self) -> bool:
         """True if no round failed and no ledger shows a fault."""
         return not self.errors and all(sample.account.clean for sample in self.samples)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to run."""
-
-    workloads: Sequence[Workload]
-    peers: Sequence[Peer]
-    rounds: int
-    seconds: float
-
-    def pairs(self, workload: Workload) -> list[Peer]:
-        """The peers of this workload."""
-        return [peer for peer in (*self.peers, BARE) if workload.suits(peer)]
-
-    def steps(self) -> Iterator[tuple[int, Workload, Peer]]:
-        """Workload by workload, round by round, another peer first in each round."""
-        for workload in self.workloads:
-            peers = self.pairs(workload)
-            for number in range(self.rounds):
-                shift = number % len(peers) if peers else 0
-                for peer in peers[shift:] + peers[:shift]:
-                    yield number + 1, workload, peer
-
-
-class Progress:
-    """One line on stderr; in a log, one line a step."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
-        self._started = time.monotonic()
-        self._live = sys.stderr.isatty()
-
-    def step(self, words: str) -> None:
-        """Say what runs now."""
-        elapsed = int(time.monotonic() - self._started)
-        line = f"[{self._done + 1}/{self._total}, {elapsed // 60}:{elapsed % 60:02}] {words}"
-        sys.stderr.write(f"\r\033[K{line}" if self._live else f"{line}\n")
-        sys.stderr.flush()
-        self._done += 1
-
-    def end(self) -> None:
-        """Clear the line."""
-        if self._live:
-            sys.stderr.write("\r\033[K")
-
-
-def run(plan: Plan, services: Services, *, record: Callable[[Workload, Peer, Sample], None]) -> None:
-    """Run all steps; a measurement that fails is recorded as such, and the run goes on."""
-    steps = list(plan.steps())
-    progress = Progress(len(steps))
-    for number, workload, peer in steps:
-        progress.step(f"{workload.name}, round {number} of {plan.rounds}, {peer.label}")
-        record(workload, peer, _measure(workload, peer, services=services, seconds=plan.seconds))
+def run(plan: Plan, services: Services, *, budget: Budget, record: Callable[[Workload, Peer, Sample], None]) -> None:
+    """Run all; a measurement that fails is recorded as such, and the run goes on."""
+    progress = Progress(total=plan.count(), seconds=budget.estimate())
+    for index, workload in enumerate(plan.workloads):
+        seconds = budget.length(index)  # the same for all who are compared
+        for number, peer in plan.steps(workload):
+            progress.step(workload.name, f"round {number} of {plan.rounds_of(workload)}, {peer.label}")
+            record(workload, peer, _measure(workload, peer, services=services, seconds=seconds))
     progress.end()
 
 
 def _measure(workload: Workload, peer: Peer, *, services: Services, seconds: float) -> Sample:
+    started = clock()
     try:
         bench = Bench(peer=peer, services=services, run_id=services.next_run(), seconds=seconds)
-        return workload.measure(bench)
+        sample = workload.measure(bench)
     except (MeasurementError, ServiceError) as error:
-        return Sample(error=str(error))
+        sample = Sample(error=str(error))
+    return replace(sample, took=round(clock() - started, 3))

@@ -33,6 +33,10 @@ class Sample:
     account: Account = field(default_factory=Account)
     amount: int = 0
     error: str | None = None
+    note: str | None = None
+    """What a reader must know of these figures, such as that the layer fell behind."""
+    took: float = 0.0
+    """Seconds of the whole measurement, with the start and the end of its processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,16 @@ class Workload:
     figures: tuple[Figure, ...]
     measure: Callable[[Bench], Sample]
     suits: Callable[[Peer], bool]
+    series: bool = False
+    """Whether it is a point of a curve or a detail: measured in one round, and not by --quick."""
+    variants: bool = False
+    """Whether it is measured with variants of a peer, too, such as another version of its client."""
+    needs: str = ""
+    """The server of a workload that has no layer."""
+    fixed: float = 0.9
+    """About the seconds that one measurement takes beside those asked for."""
+    factor: float = 1.6
+    """About the seconds that one measurement takes for each one asked for."""
 
 
 def crosses_processes(peer: Peer) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 # How long silence lasts before what is missing counts as lost.
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 3.0
 PAYLOAD = "x" * 200
 
 
@@ -26,6 +26,7 @@ class Layer(Protocol):
     async def receive(self, channel: str) -> Message: ...
     async def new_channel(self) -> str: ...
     async def group_add(self, group: str, channel: str) -> None: ...
+    async def group_discard(self, group: str, channel: str) -> None: ...
     async def group_send(self, group: str, message: Message) -> None: ...
 
 
@@ -47,9 +48,9 @@ def make_layer(backend: str, config: dict[str, Any]) -> Layer:
     return cast("Layer", import_class(backend)(**config))
 
 
-def make_message(sender: int, number: int) -> Message:
-    """The message of all workloads: 200 bytes of payload and the numbers for the ledger."""
-    return {"type": "bench", "s": sender, "n": number, "payload": PAYLOAD}
+def make_message(sender: int, number: int, *, payload: str = PAYLOAD) -> Message:
+    """The message of all workloads: 200 bytes of payload, if no other is given, and the numbers for the ledger."""
+    return {"type": "bench", "s": sender, "n": number, "payload": payload}
 
 
 async def settle(layer: Layer, channel: str) -> None:

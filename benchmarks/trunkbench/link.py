@@ -17,6 +17,10 @@ class Order:
     data: dict[str, Any]
 
 
+class Unmeasurable(Exception):
+    """What a role raises when it cannot measure, with words for the report; it needs no trace."""
+
+
 class Link:
     """The end that a process of the crew holds. It has no thread, so it does not disturb the measurement."""
 

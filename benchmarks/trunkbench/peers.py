@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trunkbench.django_tables import make_sqlite_tables, set_up_django, sqlite_database
+from trunkbench.overlay import Overlay
 
 if TYPE_CHECKING:
     from trunkbench.services import Services
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 CAPACITY = 200_000
 # channels_rabbitmq asks the broker for as many messages at once, which AMQP counts in 16 bits.
 MOST_AT_ONCE = 65_000
+REDIS_8 = ("redis>=8,<9",)
 
 
 def import_class(backend: str) -> Any:
@@ -46,9 +48,27 @@ class Peer:
     """What must be in INSTALLED_APPS before it can be imported."""
     in_django_file: bool = False
     """Whether it is in the default database, which is a SQLite file."""
+    overlay: tuple[str, ...] = ()
+    """Packages that its processes alone have, in other versions than the others."""
+    variant: bool = False
+    """Whether it is another peer in other circumstances, to be measured in some workloads only."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a layer of this project."""
+        return self.backend.startswith("channels_trunk.")
+
+    @property
+    def engine(self) -> str:
+        """What it runs on: a server, a SQLite file, or nothing beside its process."""
+        if self.needs:
+            return self.needs[0]
+        return "sqlite" if self.crosses_processes else "process"
 
     def missing(self) -> str | None:
-        """What has to be installed for this peer, if anything."""
+        """What has to be installed for this peer, if anything; what no other has is installed now."""
+        if self.overlay and (reason := Overlay(self.name, self.overlay).install()):
+            return reason
         try:
             for app in self.django_apps:
                 # Models can be imported in a process alone that has no other's settings.
@@ -60,7 +80,9 @@ class Peer:
         return None
 
     def prepare(self) -> None:
-        """Have Django ready, where the peer needs it."""
+        """Have its own packages and Django ready, where the peer needs them."""
+        if self.overlay:
+            Overlay(self.name, self.overlay).activate()
         set_up_django(self.django_apps, sqlite_database() if self.in_django_file else {})
 
 
@@ -69,12 +91,12 @@ def _sqlite(services: Services, run_id: str) -> dict[str, Any]:
 
 
 def _by_the_orm(services: Services, run_id: str) -> dict[str, Any]:
-    make_sqlite_tables(str(services.directory / f"{run_id}.sqlite3"), "channels_trunk")
+    make_sqlite_tables(services.directory / f"{run_id}.sqlite3", "channels_trunk")
     return {"database": "default", "prefix": run_id, "capacity": CAPACITY}
 
 
 def _channels_lite(services: Services, run_id: str) -> dict[str, Any]:
-    make_sqlite_tables(str(services.directory / f"{run_id}.sqlite3"), "channels_lite")
+    make_sqlite_tables(services.directory / f"{run_id}.sqlite3", "channels_lite")
     return {"database": "default", "capacity": CAPACITY}
 
 
@@ -216,6 +238,48 @@ PEERS: tuple[Peer, ...] = (
         distributions=("channels-redis", "redis", "msgpack"),
         needs=("redis",),
         close="close_pools",
+    ),
+    Peer(
+        name="redis-pubsub-8",
+        label="channels_redis pubsub, redis-py 8",
+        backend="channels_redis.pubsub.RedisPubSubChannelLayer",
+        config=_redis_pubsub,
+        distributions=("channels-redis",),
+        needs=("redis",),
+        close="flush",
+        overlay=REDIS_8,
+        variant=True,
+    ),
+    Peer(
+        name="redis-core-8",
+        label="channels_redis core, redis-py 8",
+        backend="channels_redis.core.RedisChannelLayer",
+        config=_redis_core,
+        distributions=("channels-redis",),
+        needs=("redis",),
+        close="close_pools",
+        overlay=REDIS_8,
+        variant=True,
+    ),
+    Peer(
+        name="valkey-pubsub",
+        label="channels_valkey pubsub",
+        backend="channels_valkey.pubsub.ValkeyPubSubChannelLayer",
+        config=_redis_pubsub,
+        distributions=("channels-valkey", "valkey", "msgpack"),
+        needs=("redis",),
+        close="flush",
+        variant=True,
+    ),
+    Peer(
+        name="valkey-core",
+        label="channels_valkey core",
+        backend="channels_valkey.core.ValkeyChannelLayer",
+        config=_redis_core,
+        distributions=("channels-valkey", "valkey", "msgpack"),
+        needs=("redis",),
+        close="close_pools",
+        variant=True,
     ),
     Peer(
         name="inmemory",

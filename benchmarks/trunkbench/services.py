@@ -142,6 +142,17 @@ class Services:
         """True if some peer has asked for it."""
         return "rabbitmq" in self.__dict__
 
+    def versions(self) -> dict[str, str]:
+        """Of the servers that were started."""
+        found = {}
+        if self.redis_started:
+            found["redis-server"] = self.redis.version()
+        if self.postgres_started:
+            found["PostgreSQL"] = self.postgres.version()
+        if self.rabbitmq_started:
+            found["RabbitMQ"] = self.rabbitmq.version()
+        return found
+
     def next_run(self) -> str:
         """A name that no earlier measurement used, and a clean Redis."""
         self._runs += 1

@@ -1,72 +1,78 @@
-"""group_send to 1,000 members in another process: deliveries a second."""
+"""group_send to the members of one group, in one process or several: deliveries a second."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from trunkbench.crew import SPAWN
+from trunkbench.crew import SPAWN, Crew, Member
 from trunkbench.figures import Bench, Figure, Pace, Sample, Workload, clock, crosses_processes
+from trunkbench.joining import join_all
 from trunkbench.layer import PATIENCE_SECONDS, Layer, make_message, running, settle
-from trunkbench.ledger import Account, Ledger
+from trunkbench.ledger import Account, Ledger, add_up
 from trunkbench.link import Link, readable
 
-MEMBERS = 1_000
+# (members, processes)
+SIZES = ((1_000, 1), (100, 1), (10_000, 1), (100, 4), (1_000, 4), (10_000, 4))
 # group_sends that not yet all members have. Far under the default capacity of 100, and under what Redis holds back
 # for a subscriber.
 WINDOW = 8
 
 
 class Audience:
-    """1,000 members of one group; calls `complete` when all of them have a message."""
+    """Members of one group; calls `complete` when all of them have a message."""
 
-    def __init__(self, layer: Layer, *, group: str, complete: Any) -> None:
-        self.ledger = Ledger(senders=MEMBERS)
+    def __init__(self, layer: Layer, *, group: str, size: int, complete: Callable[[], None]) -> None:
+        self.ledger = Ledger(senders=size)
         self._layer = layer
         self._group = group
+        self._size = size
         self._complete = complete
         self._heard: dict[int, int] = defaultdict(int)
-        self.channels: list[str] = []
+        self._channels: list[str] = []
 
     async def join(self) -> None:
         """Make the members and add them to the group."""
-        for _ in range(MEMBERS):
-            channel = await self._layer.new_channel()
-            await self._layer.group_add(self._group, channel)
-            self.channels.append(channel)
-        await settle(self._layer, self.channels[-1])
+        self._channels = [await self._layer.new_channel() for _ in range(self._size)]
+        await join_all(self._layer, ((self._group, channel) for channel in self._channels), count=self._size)
+        await settle(self._layer, self._channels[-1])
 
-    async def listen(self, index: int) -> None:
-        """The life of one member."""
-        receive, ledger, heard = self._layer.receive, self.ledger, self._heard
-        channel = self.channels[index]
+    def listening(self) -> list[Coroutine[Any, Any, None]]:
+        """The lives of the members."""
+        return [self._listen(index) for index in range(self._size)]
+
+    async def _listen(self, index: int) -> None:
+        receive, ledger, heard, size = self._layer.receive, self.ledger, self._heard, self._size
+        channel = self._channels[index]
         while True:
             number = (await receive(channel))["n"]
             ledger.note(index, number)
             ledger.last_at = clock()
             heard[number] += 1
-            if heard[number] == MEMBERS:
+            if heard[number] == size:
                 del heard[number]
                 self._complete()
 
     def account(self, sent: int) -> Account:
         """The ledger, when this many group_sends were made."""
-        return self.ledger.close([sent] * MEMBERS)
+        return self.ledger.close([sent] * self._size)
 
 
 class Window:
-    """Bounds the group_sends that are under way."""
+    """Bounds the group_sends that are under way to audiences in several processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, audiences: int = 1) -> None:
         self._free = asyncio.Event()
         self._sent = 0
-        self._done = 0
+        self._done = [0] * audiences
 
-    def open_one(self) -> None:
-        """One more is complete."""
-        self._done += 1
+    def open_one(self, audience: int = 0) -> None:
+        """One more is complete there."""
+        self._done[audience] += 1
         self._free.set()
 
     async def take(self) -> None:
@@ -78,29 +84,36 @@ class Window:
         """Wait until all are complete."""
         await self._until(0)
 
+    def forgive(self) -> None:
+        """Wait no more for what has stayed away; what is sent from now on has the whole window again."""
+        self._done = [max(done, self._sent) for done in self._done]
+
     async def _until(self, under_way: int) -> None:
-        while self._sent - self._done > under_way:
+        while self._sent - min(self._done) > under_way:
             self._free.clear()
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._free.wait()
 
 
-async def send_windowed(layer: Layer, group: str, *, numbers: range, window: Window) -> None:
-    """group_send these numbers; return when all members have all of them or when a delivery stays away."""
+async def send_windowed(layer: Layer, group: str, *, numbers: range, window: Window) -> int:
+    """group_send these numbers; return how many, when all members have them or when a delivery stays away."""
+    sent = 0
     try:
         for number in numbers:
             await window.take()
             await layer.group_send(group, make_message(0, number))
+            sent += 1
         await window.drain()
     except TimeoutError:
-        pass  # The members' ledger says what is missing.
+        window.forgive()  # The members' ledger says what is missing.
+    return sent
 
 
-async def members(layer: Layer, link: Link, *, group: str, acknowledge: Connection[Any, Any]) -> None:
-    """The process of the members."""
-    audience = Audience(layer, group=group, complete=lambda: acknowledge.send_bytes(b"1"))
+async def members(layer: Layer, link: Link, *, group: str, size: int, acknowledge: Connection[Any, Any]) -> None:
+    """A process of members."""
+    audience = Audience(layer, group=group, size=size, complete=lambda: acknowledge.send_bytes(b"1"))
     await audience.join()
-    async with running(audience.listen(index) for index in range(MEMBERS)):
+    async with running(audience.listening()):
         link.tell("ready")
         base = 0
         async for order in link.orders():
@@ -110,55 +123,88 @@ async def members(layer: Layer, link: Link, *, group: str, acknowledge: Connecti
             base = ledger.received
 
 
-async def sender(layer: Layer, link: Link, *, group: str, acknowledged: Connection[Any, Any]) -> None:
+async def sender(layer: Layer, link: Link, *, group: str, acknowledged: Sequence[Connection[Any, Any]]) -> None:
     """The process of the sender."""
-    window = Window()
+    window = Window(audiences=len(acknowledged))
 
-    async def watch() -> None:
+    async def watch(audience: int) -> None:
+        pipe = acknowledged[audience]
         while True:
-            await readable(acknowledged)
-            while acknowledged.poll():
-                acknowledged.recv_bytes()
-                window.open_one()
+            await readable(pipe)
+            while pipe.poll():
+                pipe.recv_bytes()
+                window.open_one(audience)
 
     sent = 0
-    async with running([watch()]):
+    async with running(watch(audience) for audience in range(len(acknowledged))):
         link.tell("ready")
         async for order in link.orders():
-            numbers, first_at = range(sent, sent + order.data["count"]), clock()
-            await send_windowed(layer, group, numbers=numbers, window=window)
-            sent = numbers.stop
+            first_at = clock()
+            sent += await send_windowed(layer, group, numbers=range(sent, sent + order.data["count"]), window=window)
             link.tell("sent", first_at=first_at, sent=sent)
 
 
-def measure(bench: Bench) -> Sample:
-    """Two processes: the members and the sender."""
-    group = f"{bench.run_id}.room"
-    hears, tells = SPAWN.Pipe(duplex=False)
-    with bench.crew() as crew:
-        audience = crew.start(members, group=group, acknowledge=tells)
-        source = crew.start(sender, group=group, acknowledged=hears)
-        audience.expect("ready", within=60)
-        source.expect("ready", within=60)
-        report: dict[str, Any] = {}
+class Room:
+    """The processes of one measurement, and the batches they play."""
 
-        def batch(count: int) -> float:
-            source.say("send", count=count)
-            sent = source.expect("sent", within=120)
+    def __init__(self, crew: Crew, *, group: str, sizes: Sequence[int]) -> None:
+        # Open until the room is gone: an audience that ends first would look like one that failed.
+        self._pipes = pipes = [SPAWN.Pipe(duplex=False) for _ in sizes]
+        self._audiences: list[Member] = [
+            crew.start(members, group=group, size=size, acknowledge=tells)
+            for size, (_, tells) in zip(sizes, pipes, strict=True)
+        ]
+        self._source = crew.start(sender, group=group, acknowledged=[hears for hears, _ in pipes])
+        for process in (*self._audiences, self._source):
+            process.expect("ready", within=120)
+        self.received = 0
+        self.account = Account()
+
+    def batch(self, count: int) -> float:
+        """group_send this often; return the seconds until the last delivery."""
+        self._source.say("send", count=count)
+        sent = self._source.expect("sent", within=120)
+        for audience in self._audiences:
             audience.say("report", sent=sent["sent"])
-            report.update(audience.expect("report", within=30))
-            return float(report["last_at"] - sent["first_at"])
+        reports = [audience.expect("report", within=30) for audience in self._audiences]
+        self.received = sum(report["count"] for report in reports)
+        self.account = add_up(report["account"] for report in reports)
+        return float(max(report["last_at"] for report in reports) - sent["first_at"])
 
-        count, seconds = Pace(first=4, limit=20_000, seconds=bench.seconds).measure(batch)
-        return Sample(figures={"rate": report["count"] / seconds}, account=report["account"], amount=count * MEMBERS)
+
+def measure(bench: Bench, *, size: int, processes: int) -> Sample:
+    """This many members, spread over so many processes, and one that sends."""
+    with bench.crew() as crew:
+        room = Room(crew, group=f"{bench.run_id}.room", sizes=[size // processes] * processes)
+        count, seconds = Pace(first=4, limit=20_000, seconds=bench.seconds).measure(room.batch)
+        rate = room.received / seconds
+        figures = {"rate": rate, "sends": rate / size}
+        return Sample(figures=figures, account=room.account, amount=count * size)
 
 
-WORKLOADS = (
+def figures() -> tuple[Figure, ...]:
+    """What a room yields."""
+    rate = Figure(name="rate", title="deliveries/s", unit="/s")
+    return (rate, Figure(name="sends", title="group_sends/s that all have", unit="/s"))
+
+
+def name_of(size: int, *, processes: int) -> str:
+    """The plain name is that of 1,000 members in one process."""
+    named = f"_{size}" if size != 1_000 else ""
+    return f"fan_out{named}" + (f"_in_{processes}" if processes > 1 else "")
+
+
+WORKLOADS = tuple(
     Workload(
-        name="fan_out",
-        title="group_send to 1,000 members in another process",
-        figures=(Figure(name="rate", title="deliveries/s", unit="/s"),),
-        measure=measure,
+        name=name_of(size, processes=processes),
+        title=f"group_send to {size:,} members in {'four' if processes > 1 else 'another'} process"
+        + ("es" if processes > 1 else ""),
+        figures=figures(),
+        measure=partial(measure, size=size, processes=processes),
         suits=crosses_processes,
-    ),
+        series=(size, processes) != (1_000, 1),
+        variants=(size, processes) == (1_000, 1),
+        fixed=1.2 + size / 4_000 + processes / 4,
+    )
+    for size, processes in SIZES
 )

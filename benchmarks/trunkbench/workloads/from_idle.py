@@ -45,7 +45,7 @@ async def sender(layer: Layer, link: Link, *, channel: str, count: int) -> None:
 
 def measure(bench: Bench) -> Sample:
     """Two processes, one channel."""
-    count = max(5, int(bench.seconds * 16))
+    count = max(5, int(bench.seconds * 13))
     with bench.crew() as crew:
         target = crew.start(reader, count=count)
         channel = target.expect("ready", within=30)["channel"]
@@ -68,5 +68,7 @@ WORKLOADS = (
         ),
         measure=measure,
         suits=crosses_processes,
+        fixed=1.0,
+        factor=5.2,
     ),
 )

@@ -122,6 +122,8 @@ WORKLOADS = tuple(
         ),
         measure=partial(measure, way=way),
         suits=any_layer,
+        series=way == "connect",
+        factor=2.2,
     )
     for way, words in WAYS.items()
 )

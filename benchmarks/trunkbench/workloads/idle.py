@@ -15,10 +15,11 @@ from trunkbench.figures import Bench, Figure, Sample, Workload, any_layer, clock
 from trunkbench.layer import PATIENCE_SECONDS, Layer, make_message, settle, until_received
 from trunkbench.ledger import Ledger
 from trunkbench.link import Link
-from trunkbench.machine import process_seconds, resident_bytes, thread_count
+from trunkbench.machine import connection_count, process_seconds, resident_bytes, thread_count
 
 RECEIVERS = 1_000
-WATCHED_SECONDS = 10.0
+# Longer than the read timeout that redis-py 8 gives each connection.
+WATCHED_SECONDS = 6.0
 
 
 class Waiters:
@@ -77,7 +78,8 @@ async def watched(layer: Layer, link: Link, *, seconds: float) -> None:
         busy, started = time.process_time(), clock()
         await asyncio.sleep(seconds)
         share = (time.process_time() - busy) / (clock() - started)
-        link.tell("window_closes", cpu=share * 100, rss=grown / RECEIVERS / 1024, threads=float(thread_count()))
+        held = {"threads": float(thread_count()), "connections": connection_count()}
+        link.tell("window_closes", cpu=share * 100, rss=grown / RECEIVERS / 1024, **held)
         await waiters.wake_all()
         link.tell("woken", account=waiters.ledger.close([1] * RECEIVERS))
 
@@ -116,6 +118,8 @@ async def bare_tasks(_layer: None, link: Link) -> None:
 def _server_seconds(bench: Bench) -> float | None:
     if "redis" in bench.peer.needs:
         return process_seconds(bench.services.redis.pid)
+    if "rabbitmq" in bench.peer.needs:
+        return process_seconds(bench.services.rabbitmq.pid)
     if "postgres" in bench.peer.needs:
         # The layer's connections stay, and so do the processes behind them.
         return sum(process_seconds(pid) or 0.0 for pid in bench.services.postgres.process_ids())
@@ -123,10 +127,9 @@ def _server_seconds(bench: Bench) -> float | None:
 
 
 def _watch(bench: Bench, process: Member) -> tuple[dict[str, float], Any]:
-    seconds = min(WATCHED_SECONDS, bench.seconds * 7)
     process.expect("window_opens", within=60)
     before, started = _server_seconds(bench), clock()
-    figures = process.expect("window_closes", within=60 + seconds)
+    figures = process.expect("window_closes", within=60 + WATCHED_SECONDS)
     after = _server_seconds(bench)
     if before is not None and after is not None:
         figures["server_cpu"] = (after - before) / (clock() - started) * 100
@@ -136,7 +139,7 @@ def _watch(bench: Bench, process: Member) -> tuple[dict[str, float], Any]:
 def measure(bench: Bench) -> Sample:
     """Two processes, one after the other."""
     with bench.crew() as crew:
-        figures, account = _watch(bench, crew.start(watched, seconds=min(WATCHED_SECONDS, bench.seconds * 7)))
+        figures, account = _watch(bench, crew.start(watched, seconds=WATCHED_SECONDS))
         figures |= crew.start(traced).expect("traced", within=60)
         return Sample(figures=figures, account=account, amount=RECEIVERS)
 
@@ -156,9 +159,14 @@ WORKLOADS = (
             Figure(name="traced", title="memory a receiver (tracemalloc)", unit="KiB", better="lower"),
             Figure(name="rss", title="memory a receiver (RSS)", unit="KiB", better="lower"),
             Figure(name="threads", title="threads", unit="", better="lower"),
+            Figure(name="connections", title="connections", unit="", better="lower"),
             Figure(name="server_cpu", title="processor of the server", unit="% of a core", better="lower"),
         ),
         measure=measure,
         suits=any_layer,
+        series=True,
+        variants=True,
+        fixed=WATCHED_SECONDS + 3.0,
+        factor=0.0,
     ),
 )

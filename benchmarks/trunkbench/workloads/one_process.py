@@ -6,7 +6,9 @@ from trunkbench.figures import Bench, Figure, Pace, Sample, Workload, any_layer,
 from trunkbench.layer import PATIENCE_SECONDS, Layer, make_message, running, settle, until_received
 from trunkbench.ledger import Ledger
 from trunkbench.link import Link
-from trunkbench.workloads.fan_out import MEMBERS, Audience, Window, send_windowed
+from trunkbench.workloads.fan_out import Audience, Window, send_windowed
+
+MEMBERS = 1_000
 
 
 async def pair(layer: Layer, link: Link, *, seconds: float) -> None:
@@ -31,18 +33,18 @@ async def pair(layer: Layer, link: Link, *, seconds: float) -> None:
 async def room(layer: Layer, link: Link, *, seconds: float, group: str) -> None:
     """1,000 tasks in receive() and one that sends to their group, on one loop."""
     window, sent = Window(), 0
-    audience = Audience(layer, group=group, complete=window.open_one)
+    audience = Audience(layer, group=group, size=MEMBERS, complete=window.open_one)
     await audience.join()
 
     async def batch(count: int) -> float:
         nonlocal sent
         received, started = audience.ledger.received, clock()
-        await send_windowed(layer, group, numbers=range(sent, sent + count), window=window)
-        await until_received(audience.ledger, received + count * MEMBERS, patience=PATIENCE_SECONDS)
-        sent += count
+        done = await send_windowed(layer, group, numbers=range(sent, sent + count), window=window)
+        await until_received(audience.ledger, received + done * MEMBERS, patience=PATIENCE_SECONDS)
+        sent += done
         return audience.ledger.last_at - started
 
-    async with running(audience.listen(index) for index in range(MEMBERS)):
+    async with running(audience.listening()):
         count, took = await Pace(first=4, limit=20_000, seconds=seconds).measure_async(batch)
         amount = count * MEMBERS
         link.tell("done", figures={"rate": amount / took}, account=audience.account(sent), amount=amount)

@@ -9,7 +9,16 @@ from typing import Any
 from channels.exceptions import ChannelFull
 
 from trunkbench.figures import Bench, Figure, Pace, Sample, Workload, clock, crosses_processes
-from trunkbench.layer import PATIENCE_SECONDS, Layer, collect, make_message, running, settle, until_received
+from trunkbench.layer import (
+    PATIENCE_SECONDS,
+    PAYLOAD,
+    Layer,
+    collect,
+    make_message,
+    running,
+    settle,
+    until_received,
+)
 from trunkbench.ledger import Account, Ledger
 from trunkbench.link import Link
 
@@ -31,11 +40,11 @@ async def receiver(layer: Layer, link: Link, *, senders: int) -> None:
                 link.tell("account", account=ledger.close(order.data["sent"]))
 
 
-async def send_numbered(layer: Layer, channel: str, *, sender: int, numbers: range) -> None:
+async def send_numbered(layer: Layer, channel: str, *, sender: int, numbers: range, payload: str) -> None:
     """Send these numbers; a full channel is tried again after a turn of the loop."""
     send = layer.send
     for number in numbers:
-        message = make_message(sender, number)
+        message = make_message(sender, number, payload=payload)
         while True:
             try:
                 await send(channel, message)
@@ -44,9 +53,9 @@ async def send_numbered(layer: Layer, channel: str, *, sender: int, numbers: ran
                 await asyncio.sleep(0)
 
 
-async def sender(layer: Layer, link: Link, *, channel: str, tasks: int) -> None:
+async def sender(layer: Layer, link: Link, *, channel: str, tasks: int, size: int = len(PAYLOAD)) -> None:
     """Send batches, shared out among the tasks."""
-    sent = [0] * tasks
+    sent, payload = [0] * tasks, "x" * size
     link.tell("ready")
     async for order in link.orders():
         share = max(1, order.data["count"] // tasks)
@@ -54,17 +63,17 @@ async def sender(layer: Layer, link: Link, *, channel: str, tasks: int) -> None:
         async with asyncio.TaskGroup() as group:
             for index, start in enumerate(sent):
                 numbers = range(start, start + share)
-                group.create_task(send_numbered(layer, channel, sender=index, numbers=numbers))
+                group.create_task(send_numbered(layer, channel, sender=index, numbers=numbers, payload=payload))
         sent = [start + share for start in sent]
         link.tell("sent", first_at=first_at, count=share * tasks, totals=sent)
 
 
-def measure(bench: Bench, *, tasks: int) -> Sample:
+def measure(bench: Bench, *, tasks: int, size: int) -> Sample:
     """Two processes, one channel, `tasks` sender tasks."""
     with bench.crew() as crew:
         target = crew.start(receiver, senders=tasks)
         channel = target.expect("ready", within=30)["channel"]
-        source = crew.start(sender, channel=channel, tasks=tasks)
+        source = crew.start(sender, channel=channel, tasks=tasks, size=size)
         source.expect("ready", within=30)
         state: dict[str, Any] = {}
 
@@ -83,13 +92,19 @@ def measure(bench: Bench, *, tasks: int) -> Sample:
         return Sample(figures={"rate": rate}, account=account, amount=count)
 
 
-WORKLOADS = tuple(
-    Workload(
-        name=f"one_way_{tasks}",
-        title=f"One way between two processes, {tasks} sender task{'s' if tasks > 1 else ''}",
+def _row(tasks: int, *, size: int, name: str, words: str) -> Workload:
+    return Workload(
+        name=f"one_way_{tasks}{name}",
+        title=f"One way between two processes, {tasks} sender task{'s' if tasks > 1 else ''}{words}",
         figures=(Figure(name="rate", title="messages/s", unit="/s"),),
-        measure=partial(measure, tasks=tasks),
+        measure=partial(measure, tasks=tasks, size=size),
         suits=crosses_processes,
+        series=bool(name) or tasks == 256,
+        variants=tasks == 32 and not name,
     )
-    for tasks in (32, 1)
+
+
+WORKLOADS = (
+    *(_row(tasks, size=len(PAYLOAD), name="", words="") for tasks in (32, 1, 256)),
+    *(_row(tasks, size=4096, name="_4k", words=", 4 KB each") for tasks in (32, 1, 256)),
 )

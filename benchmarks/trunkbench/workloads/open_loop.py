@@ -1,8 +1,10 @@
-"""Two processes at a fixed rate: how long each message takes from the moment it was due."""
+"""Two processes at a fixed rate, whatever comes of it: how long each message takes from the moment it was due."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from functools import partial
 
 from channels.exceptions import ChannelFull
 
@@ -11,12 +13,16 @@ from trunkbench.layer import PATIENCE_SECONDS, Layer, Message, make_message, run
 from trunkbench.ledger import Ledger
 from trunkbench.link import Link
 
-RATE = 2_000
+# The first one is the plain `open_loop`.
+RATES = (2_000, 500, 10_000)
 # Connections, caches and the allocator are as they will stay.
-WARM_UP = 500
+WARM_UP_SECONDS = 0.25
+# Who is later than this with the last tenth of the messages does not keep up: its backlog grows, and with it each
+# percentile the longer one measures.
+BEHIND_SECONDS = 0.1
 
 
-async def reader(layer: Layer, link: Link) -> None:
+async def reader(layer: Layer, link: Link, *, warm_up: int) -> None:
     """Note for each message how long after its time it came."""
     channel, ledger, late = await layer.new_channel(), Ledger(senders=1), list[float]()
     await settle(layer, channel)
@@ -31,24 +37,29 @@ async def reader(layer: Layer, link: Link) -> None:
         link.tell("ready", channel=channel)
         async for order in link.orders():
             await until_received(ledger, order.data["sent"], patience=PATIENCE_SECONDS)
-            judged = late[WARM_UP:] or late
+            judged = late[warm_up:] or late or [PATIENCE_SECONDS]
             figures = {name: found * 1e3 for name, found in _shares(judged).items()}
-            link.tell("read", figures=figures, account=ledger.close([order.data["sent"]]))
+            behind = median(judged[-max(1, len(judged) // 10) :]) > BEHIND_SECONDS
+            # Each message is sent by a task of its own, and there is no order among calls that are under way at once.
+            account = replace(ledger.close([order.data["sent"]]), disordered=0)
+            link.tell("read", figures=figures, behind=behind, account=account)
 
 
 def _shares(late: list[float]) -> dict[str, float]:
     return {"median": median(late), "p99": percentile(late, 0.99), "p999": percentile(late, 0.999)}
 
 
-async def sender(layer: Layer, link: Link, *, channel: str, count: int) -> None:
+async def sender(layer: Layer, link: Link, *, channel: str, count: int, rate: float) -> None:
     """Send each message at its time, without waiting for those before it."""
     link.tell("ready")
     async for _ in link.orders():
         started = clock()
         async with asyncio.TaskGroup() as group:
             for number in range(count):
-                due = started + number / RATE
-                await asyncio.sleep(due - clock())
+                due = started + number / rate
+                # A loop's timer has milliseconds: all that is due meanwhile is sent at once.
+                if (left := due - clock()) > 0:
+                    await asyncio.sleep(left)
                 group.create_task(_send(layer, channel, {**make_message(0, number), "due": due}))
         link.tell("sent", took=clock() - started)
 
@@ -62,33 +73,40 @@ async def _send(layer: Layer, channel: str, message: Message) -> None:
             await asyncio.sleep(0)
 
 
-def measure(bench: Bench) -> Sample:
+def measure(bench: Bench, *, rate: int) -> Sample:
     """A reader and a sender."""
-    count = WARM_UP + int(RATE * bench.seconds * 2)
+    warm_up = int(rate * WARM_UP_SECONDS)
+    count = warm_up + int(rate * bench.seconds * 2)
     with bench.crew() as crew:
-        target = crew.start(reader)
+        target = crew.start(reader, warm_up=warm_up)
         channel = target.expect("ready", within=30)["channel"]
-        source = crew.start(sender, channel=channel, count=count)
+        source = crew.start(sender, channel=channel, count=count, rate=rate)
         source.expect("ready", within=30)
         source.say("send")
-        took = source.expect("sent", within=60 + bench.seconds * 20)["took"]
+        took = source.expect("sent", within=60 + bench.seconds * 40)["took"]
         target.say("read", sent=count)
-        read = target.expect("read", within=60)
-        figures = {**read["figures"], "rate": count / took}
-        return Sample(figures=figures, account=read["account"], amount=count)
+        read = target.expect("read", within=120)
+        note = "overloaded" if read["behind"] or took > count / rate * 1.05 else None
+        return Sample(
+            figures={**read["figures"], "rate": count / took}, account=read["account"], amount=count, note=note
+        )
 
 
-WORKLOADS = (
+WORKLOADS = tuple(
     Workload(
-        name="open_loop",
-        title=f"{RATE:,} messages/s to another process, each at its time",
+        name="open_loop" if rate == RATES[0] else f"open_loop_{rate}",
+        title=f"{rate:,} messages/s to another process, each at its time",
         figures=(
             Figure(name="median", title="median", unit="ms", better="lower"),
             Figure(name="p99", title="p99", unit="ms", better="lower"),
             Figure(name="p999", title="p99.9", unit="ms", better="lower"),
             Figure(name="rate", title="messages/s", unit="/s"),
         ),
-        measure=measure,
+        measure=partial(measure, rate=rate),
         suits=crosses_processes,
-    ),
+        series=rate != RATES[0],
+        variants=rate == RATES[0],
+        factor=2.2,
+    )
+    for rate in RATES
 )

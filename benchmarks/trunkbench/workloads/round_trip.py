@@ -86,5 +86,6 @@ WORKLOADS = (
         ),
         measure=measure,
         suits=crosses_processes,
+        variants=True,
     ),
 )

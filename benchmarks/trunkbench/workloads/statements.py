@@ -84,5 +84,6 @@ WORKLOADS = (
         ),
         measure=measure,
         suits=_on_postgres,
+        series=True,
     ),
 )

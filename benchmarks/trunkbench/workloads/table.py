@@ -5,9 +5,12 @@ from __future__ import annotations
 from trunkbench.figures import Workload
 from trunkbench.workloads import (
     bare,
+    bare_servers,
     fan_out,
     from_idle,
     group_add,
+    group_discard,
+    growth,
     idle,
     large_message,
     one_process,
@@ -21,6 +24,7 @@ from trunkbench.workloads import (
 
 WORKLOADS: tuple[Workload, ...] = (
     *bare.WORKLOADS,
+    *bare_servers.WORKLOADS,
     *one_way.WORKLOADS,
     *round_trip.WORKLOADS,
     *open_loop.WORKLOADS,
@@ -28,9 +32,11 @@ WORKLOADS: tuple[Workload, ...] = (
     *large_message.WORKLOADS,
     *fan_out.WORKLOADS,
     *group_add.WORKLOADS,
+    *group_discard.WORKLOADS,
     *one_process.WORKLOADS,
     *sync_callers.WORKLOADS,
     *worker_channel.WORKLOADS,
     *statements.WORKLOADS,
     *idle.WORKLOADS,
+    *growth.WORKLOADS,
 )

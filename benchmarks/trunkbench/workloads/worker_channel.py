@@ -119,6 +119,8 @@ WORKLOADS = tuple(
         figures=(Figure(name="rate", title="jobs/s", unit="/s"),),
         measure=partial(measure, processes=processes),
         suits=has_normal_channels,
+        series=processes > 1,
+        variants=processes == 1,
     )
     for processes in (1, 2, 4)
 )
