@@ -11,11 +11,11 @@ from trunkbench.services import ServiceError, Services
 from trunkbench.workloads.table import WORKLOADS
 
 
-def choose_peers(names: Sequence[str] | None, services: Services) -> tuple[list[Peer], dict[str, str]]:
+def choose_peers(names: Sequence[str] | None, services: Services, *, quick: bool) -> tuple[list[Peer], dict[str, str]]:
     """The layers that can run here, and why the others cannot. A layer asked for by name must be there."""
     chosen, left_out = [], {}
     for peer in PEERS:
-        if names and peer.name not in names:
+        if (names and peer.name not in names) or (quick and peer.variant and not names):
             continue
         reason = peer.missing() or _missing_service(peer, services)
         if reason is None:

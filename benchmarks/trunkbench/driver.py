@@ -50,15 +50,22 @@ class Outcome:
         return not self.errors and all(sample.account.clean for sample in self.samples)
 
 
-def run(plan: Plan, services: Services, *, budget: Budget, record: Callable[[Workload, Peer, Sample], None]) -> None:
-    """Run all; a measurement that fails is recorded as such, and the run goes on."""
+Record = Callable[[Workload, Peer, Sample], None]
+
+
+def run(plan: Plan, services: Services, *, budget: Budget, record: Record) -> list[Workload]:
+    """Run all; a measurement that fails is recorded as such, and the run goes on. Return what there was no time for."""
     progress = Progress(total=plan.count(), seconds=budget.estimate())
     for index, workload in enumerate(plan.workloads):
+        if budget.is_used_up:
+            progress.end()
+            return list(plan.workloads[index:])
         seconds = budget.length(index)  # the same for all who are compared
         for number, peer in plan.steps(workload):
             progress.step(workload.name, f"round {number} of {plan.rounds_of(workload)}, {peer.label}")
             record(workload, peer, _measure(workload, peer, services=services, seconds=seconds))
     progress.end()
+    return []
 
 
 def _measure(workload: Workload, peer: Peer, *, services: Services, seconds: float) -> Sample:

@@ -144,7 +144,7 @@ def _shares(summary: Summary) -> list[str]:
     for row in sorted(rows, key=lambda row: (not summary.layers[row.layer].ours, -(row.share or 0.0))):
         if summary.layers[row.layer].ours:
             name = _label(summary, row.layer)
-            lines.append(f"| {name} | {titles[row.workload]} | {row.share:.0%} | `{row.limit}` |")
+            lines.append(f"| {name} | {titles[row.workload]} | {number((row.share or 0.0) * 100)} % | `{row.limit}` |")
     return lines
 
 

@@ -12,7 +12,7 @@ from trunkbench.peers import BARE, Peer
 # No measurement is shorter than this: a batch must outlast what the system does now and then.
 SHORTEST_SECONDS = 0.15
 # What starting a layer costs beside a process that only imports Channels.
-DJANGO_SECONDS = 0.6
+DJANGO_SECONDS = 0.5
 SERVER_SECONDS = 0.2
 
 
@@ -80,6 +80,11 @@ class Budget:
         """The length of each measurement of this workload, which is the next one."""
         left = self._plan.workloads[number:]
         return min(self._longest, self._plan.length_for(left, seconds=self._ends_at - time.monotonic()))
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether there is no time for another workload."""
+        return time.monotonic() > self._ends_at
 
     def estimate(self) -> float:
         """The seconds that all will take."""

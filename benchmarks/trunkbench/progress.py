@@ -8,7 +8,8 @@ import time
 from typing import TextIO
 
 BAR_WIDTH = 24
-REST_OF_LINE = 60
+# The share, the time that is left, and the spaces between.
+NUMBERS_WIDTH = 18
 
 
 class Progress:
@@ -26,7 +27,7 @@ class Progress:
     def step(self, title: str, detail: str) -> None:
         """Say what runs now."""
         if self._live:
-            width = max(20, shutil.get_terminal_size().columns - BAR_WIDTH - REST_OF_LINE + 24)
+            width = max(20, shutil.get_terminal_size().columns - BAR_WIDTH - NUMBERS_WIDTH - 1)
             self._out.write(f"\r\033[K{self._bar()} {f'{title}, {detail}'[:width]}")
         elif title != self._latest:
             self._out.write(f"[{self._done + 1}/{self._total}, {as_minutes(self._elapsed())}] {title}\n")

@@ -98,7 +98,7 @@ def cell(spread: Spread | None) -> str:
 
 
 def _share(row: Row) -> str:
-    return "" if row.share is None else f"{row.share:.0%} of `{row.limit}`"
+    return "" if row.share is None else f"{number(row.share * 100)} % of `{row.limit}`"
 
 
 def number(value: float) -> str:

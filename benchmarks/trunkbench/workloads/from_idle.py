@@ -45,7 +45,7 @@ async def sender(layer: Layer, link: Link, *, channel: str, count: int) -> None:
 
 def measure(bench: Bench) -> Sample:
     """Two processes, one channel."""
-    count = max(5, int(bench.seconds * 13))
+    count = max(5, int(bench.seconds * 20))
     with bench.crew() as crew:
         target = crew.start(reader, count=count)
         channel = target.expect("ready", within=30)["channel"]
@@ -68,7 +68,8 @@ WORKLOADS = (
         ),
         measure=measure,
         suits=crosses_processes,
+        series=True,
         fixed=1.0,
-        factor=5.2,
+        factor=8.0,
     ),
 )

@@ -122,7 +122,7 @@ WORKLOADS = tuple(
         ),
         measure=partial(measure, way=way),
         suits=any_layer,
-        series=way == "connect",
+        series=way != "own_rooms",
         factor=2.2,
     )
     for way, words in WAYS.items()
