@@ -43,7 +43,9 @@ class Stock:
 
     def handed_over(self, channel: str, *, count: int, lying: bool, now: float) -> None:
         """So many were claimed; `lying` if no receiver waits for some of them."""
-        self._latest[channel] = Claim(now, count)
+        if count or channel not in self._latest:
+            # A claim of nothing says that nothing was there, and nothing of the receivers.
+            self._latest[channel] = Claim(now, count)
         if lying:
             self._lying.add(channel)
         else:

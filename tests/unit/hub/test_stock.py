@@ -35,6 +35,22 @@ def test_jobs_that_take_long_are_claimed_one_by_one() -> None:
     assert limit(stock, 60.0, waiting=2) == 2
 
 
+def test_a_claim_that_found_nothing_says_nothing_of_the_receivers() -> None:
+    stock = Stock()
+    stock.handed_over("jobs", count=8, lying=True, now=0.0)
+    stock.handed_over("jobs", count=0, lying=False, now=0.001)
+    assert not stock.lies
+    assert limit(stock, 0.002) == 16
+    assert limit(stock, 0.010) == 4
+
+
+def test_a_first_claim_that_found_nothing_leaves_the_next_to_those_who_wait() -> None:
+    stock = Stock()
+    stock.handed_over("jobs", count=0, lying=True, now=0.0)
+    assert limit(stock, 0.001, waiting=2) == 2
+    assert stock.overdue(BACK_AFTER) == ["jobs"]
+
+
 def test_an_eighth_of_the_capacity_at_most_but_never_less_than_wait() -> None:
     stock = Stock()
     stock.handed_over("jobs", count=50, lying=True, now=0.0)

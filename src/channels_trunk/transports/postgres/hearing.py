@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from .line import Line
 from .listener import Listener
-from .names import Bells
+from .names import HINT_CLASS, Bells, is_for_queues
 from .settings import PostgresSettings
 from .wire import Statement, Wire
 
@@ -17,6 +17,8 @@ logger = logging.getLogger("channels_trunk")
 
 # How long a notification of our own may take to come back, before LISTEN is taken not to hold here. Seconds.
 _HEARS_WITHIN = 2.0
+_LOCK = f"SELECT pg_advisory_lock_shared({HINT_CLASS}, hashtext('%s'))"
+_UNLOCK = f"SELECT pg_advisory_unlock_shared({HINT_CLASS}, hashtext('%s'))"
 _NOTIFY = Statement("SELECT pg_notify($1, 'mark 0')")
 
 
@@ -89,6 +91,9 @@ async def listen(wire: Wire, channels: Sequence[str], *, stop: Sequence[str] = (
     if wire.pooled:
         return  # it would be somebody else's session that listens
     statements = [f'LISTEN "{channel}"' for channel in channels] + [f'UNLISTEN "{channel}"' for channel in stop]
+    # Whoever publishes sends hints where somebody holds this; see Hints.
+    statements += [_LOCK % channel for channel in channels if is_for_queues(channel)]
+    statements += [_UNLOCK % channel for channel in stop if is_for_queues(channel)]
     if statements:
         await wire.script("; ".join(statements))
 

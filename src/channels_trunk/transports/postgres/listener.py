@@ -16,6 +16,7 @@ from channels_trunk.exceptions import DecodeError, TransportUnavailable
 from channels_trunk.transports.base import NodeContext
 from channels_trunk.transports.frames import envelopes_for_node
 
+from .hints import Hints
 from .names import Names
 from .wire import Notice, ServerError, Statement, Wire, int_array
 
@@ -44,7 +45,8 @@ class Listener:
         self._wire: Wire | None = None
         self.position = 0
         """Everything up to this row that concerns this node has been handed over."""
-        self.watched: frozenset[str] = frozenset()
+        self.hints = Hints(context, self._bells)
+        self._watched: frozenset[str] = frozenset()
         self.marked_at = 0.0
         """When a mark came back last, by the loop's clock."""
         self.marked = asyncio.Event()
@@ -63,6 +65,7 @@ class Listener:
         """Read by this connection, which LISTENs."""
         self.stop()
         self._wire = wire
+        self.hints.use(wire)
         self._holding = True
         self._pending.clear()
         self.marked_at = asyncio.get_running_loop().time()
@@ -73,6 +76,17 @@ class Listener:
             self._reading.cancel()
             self._reading = None
         self._wire = None
+        self.hints.stop()
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The normal channels that somebody here waits at."""
+        return self._watched
+
+    @watched.setter
+    def watched(self, channels: frozenset[str]) -> None:
+        self._watched = channels
+        self.hints.watch(channels)
 
     # --- notifications
 

@@ -15,6 +15,7 @@ SCHEMA_VERSION = 1
 SHARDS = 64
 LOCK_CLASS = 0x54524B31  # "TRK1": of the lock that serialises appends; the next one says that a node lives
 ALIVE_CLASS = LOCK_CLASS + 1
+HINT_CLASS = LOCK_CLASS + 2  # that somebody needs the hints of a shard
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 
 
@@ -44,13 +45,14 @@ class Names(NamedTuple):
         return lock_key_of(f"{self.schema}.{self.table_prefix.lower()}")
 
     def fill(self, template: str) -> str:
-        """A statement from one with {p}, {i}, {lock_class}, {lock_key} and {alive_class}."""
+        """A statement from one with {p}, {i}, {lock_class}, {lock_key}, {alive_class} and {hint_class}."""
         for name, value in (
             ("p", self.table("")),
             ("i", self.table_prefix.lower()),
             ("lock_class", str(LOCK_CLASS)),
             ("lock_key", str(self.lock_key)),
             ("alive_class", str(ALIVE_CLASS)),
+            ("hint_class", str(HINT_CLASS)),
         ):
             template = template.replace(f"{{{name}}}", value)
         return template
@@ -91,6 +93,11 @@ class Bells(NamedTuple):
             return self.everybody
         owner = envelope.target if envelope.kind == Kind.CONTROL else channel_owner(envelope.target)
         return self.node(owner or "")
+
+
+def is_for_queues(bell: str) -> bool:
+    """Whether a notification channel is for normal channels."""
+    return bell.split("_")[2].startswith("q")
 
 
 def _shard(name: str) -> int:

@@ -8,6 +8,7 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import Claimed, NodeContext
 from channels_trunk.transports.frames import claimed_message
 
+from .hints import Hints
 from .line import Line
 from .moves import Move, Moves, Taken
 from .names import Names
@@ -23,23 +24,23 @@ _IN_THE_WAY = 2_000
 class Queues:
     """On a connection that others use, too."""
 
-    def __init__(self, line: Line, context: NodeContext, names: Names, moves: Moves) -> None:
+    def __init__(self, line: Line, context: NodeContext, names: Names, moves: Moves, hints: Hints) -> None:
         self._line = line
         self._context = context
         self._bells = names.bells(context.prefix)
         self._moves = moves
+        self._hints = hints
         self._settling = asyncio.Lock()
         self.deleted = 0
         self._in_the_way = 0
-        # The common table expressions are what keeps LIMIT: as a subquery it may be run again for each row.
-        rows = "SELECT id FROM {p}queue WHERE prefix = $1 AND channel = $2 AND id"
+        # By places in the table, without a join: a plan that was made while the queue was empty joins by reading all.
+        rows = "SELECT place FROM (SELECT ctid AS place FROM {p}queue WHERE prefix = $1 AND channel = $2 AND id %s "
+        rows += "ORDER BY id FOR UPDATE SKIP LOCKED) %s"
+        back, new = rows % ("< 0", "back"), rows % ("> (SELECT taken FROM {p}state)", "new")
         self._take = Statement(
             names.fill(
-                f"WITH b AS MATERIALIZED ({rows} < 0 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED), "
-                f"c AS MATERIALIZED ({rows} > (SELECT taken FROM {{p}}state) ORDER BY id "
-                "LIMIT $3 - (SELECT count(*) FROM b) FOR UPDATE SKIP LOCKED) "
-                "DELETE FROM {p}queue q USING (SELECT id FROM b UNION ALL SELECT id FROM c) t "
-                "WHERE q.id = t.id RETURNING q.id, q.expires_at, q.frame, txid_current()"
+                f"DELETE FROM {{p}}queue WHERE ctid = ANY (ARRAY(SELECT place FROM ({back} UNION ALL {new}) there "
+                "LIMIT $3)) RETURNING id, expires_at, frame, txid_current()"
             )
         )
         self._put_back = Statement(
@@ -80,7 +81,10 @@ class Queues:
 
     async def claim(self, channel: str, limit: int) -> list[Claimed]:
         """Take messages out; one that has expired or cannot be decoded is left out, and another taken in its place."""
-        await self.settle()
+        if self._hints.resting(channel):
+            return []
+        if self._moves.unsure:
+            await self.settle()
         found: list[Claimed] = []
         done: list[Move] = []
         try:
@@ -96,6 +100,7 @@ class Queues:
             # What the rounds before brought goes back: the caller gets nothing.
             self._moves.unsure += done
             raise
+        self._hints.claimed(channel, len(found), limit=limit)
         return found
 
     async def _take_out(self, channel: str, limit: int) -> Move | None:

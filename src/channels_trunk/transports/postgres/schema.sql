@@ -43,14 +43,17 @@ ALTER TABLE {p}log_1 ALTER COLUMN frame SET STORAGE EXTERNAL;
 
 -- Messages of normal channels. What is given back has a negative id: it is in front of all others.
 CREATE UNLOGGED TABLE IF NOT EXISTS {p}queue (
-    id bigint PRIMARY KEY,
+    id bigint NOT NULL,
     prefix text NOT NULL,
     channel text NOT NULL,
     expires_at float8 NOT NULL,
-    frame bytea NOT NULL
+    frame bytea NOT NULL,
+    PRIMARY KEY (prefix, channel, id)
 );
 ALTER TABLE {p}queue ALTER COLUMN frame SET STORAGE EXTERNAL;
-CREATE INDEX IF NOT EXISTS {i}queue_channel ON {p}queue (prefix, channel, id);
+-- For the oldest of all channels. Not on the bare id: where the server knows nothing of what is in the table, it would take
+-- this one for the messages of one channel, and look at those of all others.
+CREATE INDEX IF NOT EXISTS {i}queue_oldest ON {p}queue ((id + 0));
 CREATE SEQUENCE IF NOT EXISTS {p}queue_ids;
 
 -- Normal channels that are members of groups. (Process-specific members live in their owner's memory.)
@@ -86,28 +89,43 @@ DECLARE
     now_active smallint;
     now_base bigint;
     now_taken bigint;
+    is_writer boolean;
+    given_back boolean;
+    has_room boolean;
+    bell text;
 BEGIN
-    PERFORM pg_advisory_xact_lock({lock_class}, {lock_key});
-    SELECT s.active, s.base, s.generation, s.taken INTO now_active, now_base, generation, now_taken FROM {p}state s;
+    -- In as few queries as can be, as each costs as much as what it finds: an expression alone is no query.
+    IF pg_advisory_xact_lock({lock_class}, {lock_key}) IS NULL THEN NULL; END IF;
+    SELECT s.active, s.base, s.generation, s.taken,
+            EXISTS (SELECT 1 FROM {p}nodes n WHERE n.node = p_origin AND n.session = p_session),
+            p_channels IS NOT NULL AND EXISTS (SELECT 1 FROM {p}queue q WHERE q.id + 0 < 0)
+        INTO now_active, now_base, generation, now_taken, is_writer, given_back
+        FROM {p}state s;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the tables were emptied' USING ERRCODE = 'TK001';
     END IF;
-    PERFORM 1 FROM {p}nodes n WHERE n.node = p_origin AND n.session = p_session;
-    IF NOT FOUND THEN
+    IF NOT is_writer THEN
         RAISE EXCEPTION 'another session appends for this node' USING ERRCODE = 'TK002';
     END IF;
     IF p_channels IS NOT NULL THEN
-        -- To count what waits takes long where the capacity is large. So first a bound of it: ids of one channel, and how
-        -- far they reach. Where that leaves no room for the whole batch, what has not expired is counted.
-        PERFORM 1 FROM (SELECT DISTINCT * FROM unnest(p_channels, p_capacities)) w(channel, capacity)
-        WHERE w.capacity < cardinality(p_channels) + coalesce(
-            (SELECT max(q.id) FROM {p}queue q
-                WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id > now_taken) -
-            (SELECT min(q.id) FROM {p}queue q
-                WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id > now_taken) + 1, 0
-        ) + (SELECT count(*) FROM {p}queue q WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id < 0)
-        LIMIT 1;
-        IF NOT FOUND THEN
+        -- To count what waits takes long where the capacity is large. So first a bound of it: how many ids were given out
+        -- that may be there, in all channels. Where that leaves no room for the whole batch, that of each channel, by its
+        -- lowest and highest. And only where that leaves none, what has not expired is counted.
+        IF NOT given_back AND p_capacities[1] = ALL (p_capacities) AND
+                p_capacities[1] >= cardinality(p_channels) + pg_sequence_last_value('{p}queue_ids') - now_taken THEN
+            has_room := true;
+        ELSE
+            has_room := NOT EXISTS (
+                SELECT 1 FROM (SELECT DISTINCT * FROM unnest(p_channels, p_capacities)) w(channel, capacity)
+                WHERE w.capacity < cardinality(p_channels) + coalesce(
+                    (SELECT max(q.id) FROM {p}queue q
+                        WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id > now_taken) -
+                    (SELECT min(q.id) FROM {p}queue q
+                        WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id > now_taken) + 1, 0
+                ) + (SELECT count(*) FROM {p}queue q WHERE q.prefix = p_prefix AND q.channel = w.channel AND q.id < 0)
+            );
+        END IF;
+        IF has_room THEN
             INSERT INTO {p}queue
             SELECT nextval('{p}queue_ids'), p_prefix, w.channel, w.expires_at, w.frame
             FROM unnest(p_channels, p_expiries, p_frames) w(channel, expires_at, frame);
@@ -140,16 +158,25 @@ BEGIN
             )
             SELECT array_agg(i - 1 ORDER BY i) INTO refused FROM sorted WHERE NOT fits;
         END IF;
-        PERFORM pg_notify(h, 'queue') FROM unnest(p_hints) h;
+        FOREACH bell IN ARRAY p_hints LOOP
+            -- Whoever needs hints holds this, shared. If nobody does, nobody comes to do so before this is committed.
+            IF NOT pg_try_advisory_xact_lock({hint_class}, hashtext(bell)) THEN
+                PERFORM pg_notify(bell, 'queue');
+            END IF;
+        END LOOP;
     END IF;
     IF now_active = 0 THEN
-        SELECT greatest(max(id), now_base) + 1 INTO row_id FROM {p}log_0;
-        INSERT INTO {p}log_0 VALUES (row_id, p_prefix, p_origin, p_expires_at, p_frame, p_batch, refused);
+        INSERT INTO {p}log_0
+            SELECT greatest(max(l.id), now_base) + 1, p_prefix, p_origin, p_expires_at, p_frame, p_batch, {i}publish.refused
+            FROM {p}log_0 l RETURNING id INTO row_id;
     ELSE
-        SELECT greatest(max(id), now_base) + 1 INTO row_id FROM {p}log_1;
-        INSERT INTO {p}log_1 VALUES (row_id, p_prefix, p_origin, p_expires_at, p_frame, p_batch, refused);
+        INSERT INTO {p}log_1
+            SELECT greatest(max(l.id), now_base) + 1, p_prefix, p_origin, p_expires_at, p_frame, p_batch, {i}publish.refused
+            FROM {p}log_1 l RETURNING id INTO row_id;
     END IF;
-    PERFORM pg_notify(c, row_id || ' ' || p_origin || ' ' || p_payload) FROM unnest(p_notify) c;
+    FOREACH bell IN ARRAY p_notify LOOP
+        PERFORM pg_notify(bell, row_id || ' ' || p_origin || ' ' || p_payload);
+    END LOOP;
 END $$;
 
 -- Switch to the other log if it can be emptied. Returns 'small', 'unread', 'locked' or 'emptied'.
@@ -168,8 +195,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock({lock_class}, {lock_key});
     SELECT * INTO s FROM {p}state;
     -- Nobody appends meanwhile, and what a claim has taken and not committed is still seen.
-    SELECT coalesce(min(id) - 1, pg_sequence_last_value('{p}queue_ids'), 0) INTO now_taken
-        FROM {p}queue WHERE id > s.taken;
+    SELECT coalesce(min(id + 0) - 1, pg_sequence_last_value('{p}queue_ids'), 0) INTO now_taken
+        FROM {p}queue WHERE id + 0 > s.taken;
     IF now_taken > s.taken + 1000 THEN
         UPDATE {p}state SET taken = now_taken;
     END IF;

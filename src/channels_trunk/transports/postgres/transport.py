@@ -92,7 +92,8 @@ class PostgresTransport(Transport):
         except BaseException:
             keeping.close()
             raise
-        queues = Queues(keeping, context, names, self._moves)
+        listener = Listener(context, names)
+        queues = Queues(keeping, context, names, self._moves, listener.hints)
         writing = Line(partial(self._wire, "write"), begin=self._begin_writing, on_away=context.sink.lost)
         self._open = opened = _Open(
             names,
@@ -103,7 +104,7 @@ class PostgresTransport(Transport):
             Writer(writing, context, names, self._wrote),
             queues,
             Upkeep(keeping, context, names, queues),
-            Listener(context, names),
+            listener,
         )
         # Before anything can fail: close() notes the listener's position.
         opened.listener.position = self._position

@@ -73,8 +73,8 @@ class Upkeep:
         # Only among the oldest: what is behind living messages is dropped when somebody claims.
         self._expired = Statement(
             names.fill(
-                "SELECT DISTINCT prefix, channel FROM (SELECT prefix, channel, expires_at FROM {p}queue ORDER BY id "
-                f"LIMIT {_ROWS_PER_STEP}) q WHERE expires_at <= $1"
+                "SELECT DISTINCT prefix, channel FROM (SELECT prefix, channel, expires_at FROM {p}queue "
+                f"ORDER BY id + 0 LIMIT {_ROWS_PER_STEP}) q WHERE expires_at <= $1"
             )
         )
         self._drop_expired = Statement(

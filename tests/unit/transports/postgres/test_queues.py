@@ -9,6 +9,7 @@ from channels_trunk.codec import Codec
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.names import new_node_id
 from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.postgres.hints import Hints
 from channels_trunk.transports.postgres.line import Line
 from channels_trunk.transports.postgres.moves import Moves
 from channels_trunk.transports.postgres.names import Names
@@ -35,7 +36,8 @@ class FullLine:
 async def test_maintenance_is_asked_for_when_much_was_taken(claims: int, asked: int) -> None:
     sink = RecordingSink()
     context = NodeContext(new_node_id(), "asgi", CODEC, sink, FakeClock().as_clock(), lambda _channel: 100)
-    queues = Queues(cast("Line", FullLine()), context, Names("public", "trunk_"), Moves())
+    names = Names("public", "trunk_")
+    queues = Queues(cast("Line", FullLine()), context, names, Moves(), Hints(context, names.bells("asgi")))
     for _ in range(claims):
         assert len(await queues.claim("jobs", 50)) == 50
     assert (sink.maintain_total, queues.deleted) == (asked, 50 * claims)
