@@ -17,3 +17,16 @@ class TestLoopback(Suite):
             backend="channels_trunk.testing.transports.LoopbackChannelLayer",
             config={"prefix": f"suite-{uuid.uuid4().hex}"},
         )
+
+
+class TestStartingLoopback(Suite):
+    """Callers' threads start what is published."""
+
+    features = Features(crosses_processes=False)
+
+    @pytest.fixture
+    def layer_config(self) -> LayerUnderTest:
+        return LayerUnderTest(
+            backend="channels_trunk.testing.starting.StartingLoopbackChannelLayer",
+            config={"prefix": f"suite-{uuid.uuid4().hex}"},
+        )

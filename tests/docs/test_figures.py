@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from channels_trunk.hub import publisher, quiet_log, supervisor
+from channels_trunk.hub import pump, quiet_log, supervisor
 from channels_trunk.names import MAX_NAME_LENGTH
 from channels_trunk.options import CORE_OPTIONS
 from channels_trunk.router import router, windows
@@ -72,7 +72,7 @@ FIGURES = [
     Figure(
         LOG,
         "after 0.3 ms (after ten times every 5 ms)",
-        (publisher._QUICK_RETRY, publisher._QUICK_TRIES, publisher._SLOW_RETRY) == (0.0003, 10, 0.005),
+        (pump._QUICK_RETRY, pump._QUICK_TRIES, pump._SLOW_RETRY) == (0.0003, 10, 0.005),
     ),
     Figure("docs/reference/sqlite-files.md", "`journal_size_limit` of 8 MiB", connection._WAL_KEPT == 8 * MIB),
     Figure("docs/howto/postgres.md", "PostgreSQL 12 or newer", connecting.MINIMUM_SERVER == 12_00_00),

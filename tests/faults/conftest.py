@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from channels_trunk.testing.starting import FaultyStartingTransport, StartingLoopbackTransport
 from channels_trunk.testing.transports import (
     FaultyTransport,
     LoopbackChannelLayer,
@@ -28,6 +29,13 @@ class FaultyLayer(LoopbackChannelLayer):
         return cast(FaultyTransport, self._hub.transport)
 
 
+class StartingLayer(FaultyLayer):
+    """The same, where callers' threads start what is published."""
+
+    def _make_transport(self, values: dict[str, Any]) -> Transport:
+        return FaultyStartingTransport(StartingLoopbackTransport(values["prefix"]))
+
+
 MakeLayer = Callable[..., FaultyLayer]
 
 
@@ -43,13 +51,20 @@ def server(prefix: str) -> Iterator[LoopbackServer]:
     server.hanging = False
 
 
+@pytest.fixture(params=[FaultyLayer, StartingLayer], ids=["pump", "start"])
+def layer_class(request: pytest.FixtureRequest) -> type[FaultyLayer]:
+    """Who brings what is published on its way: the hub's pump, or the caller's thread."""
+    chosen: type[FaultyLayer] = request.param
+    return chosen
+
+
 @pytest.fixture
-async def make_layer(prefix: str, server: LoopbackServer) -> AsyncIterator[MakeLayer]:
+async def make_layer(prefix: str, server: LoopbackServer, layer_class: type[FaultyLayer]) -> AsyncIterator[MakeLayer]:
     """Layers that share one server; they are closed after the test, whatever state it left them in."""
     layers: list[FaultyLayer] = []
 
     def make(**config: Any) -> FaultyLayer:
-        layers.append(FaultyLayer(**{"prefix": prefix, "send_timeout": 5.0, **config}))
+        layers.append(layer_class(**{"prefix": prefix, "send_timeout": 5.0, **config}))
         return layers[-1]
 
     yield make
@@ -60,12 +75,12 @@ async def make_layer(prefix: str, server: LoopbackServer) -> AsyncIterator[MakeL
 
 
 @pytest.fixture
-def make_sync_layer(prefix: str, server: LoopbackServer) -> Iterator[MakeLayer]:
+def make_sync_layer(prefix: str, server: LoopbackServer, layer_class: type[FaultyLayer]) -> Iterator[MakeLayer]:
     """As make_layer, for tests without an event loop."""
     layers: list[FaultyLayer] = []
 
     def make(**config: Any) -> FaultyLayer:
-        layers.append(FaultyLayer(**{"prefix": prefix, "send_timeout": 5.0, **config}))
+        layers.append(layer_class(**{"prefix": prefix, "send_timeout": 5.0, **config}))
         return layers[-1]
 
     yield make

@@ -71,7 +71,8 @@ class Hub(Receiving):
         self.router = Router(capacity_of=options.capacity_of, group_expiry=options.group_expiry)
         self.windows = Windows(expiry=options.expiry)
         inline = options.inline and transport.capabilities.inline
-        self.publisher = Publisher(self, transport, inline=inline)
+        starts = options.inline and transport.capabilities.starts
+        self.publisher = Publisher(self, transport, inline=inline, starts=starts)
         self.reader = Reader(self, transport)
         self.claims = Claims(self, transport, inline=inline)
         self.desk = ControlDesk(self, codec)

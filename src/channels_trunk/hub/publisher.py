@@ -1,22 +1,26 @@
 """Out of the node: drives the transport with what is in the outbox.
 
-Two ways lead to the transport. The *pump* is a task on the hub's thread; it serves every transport. If the transport is
+Three ways lead to the transport. The *pump*, a task on the hub's thread, serves every transport. If the transport is
 inline, the caller's own thread publishes as a rule: a loop at the end of the tick in which something was sent, a plain
-thread in place. A caller never waits for a lock: when the transport says Busy, the batch goes to the pump, and until
-the pump has emptied the outbox, later batches queue behind it. So the order is kept, and no caller's loop is held.
+thread in place. A caller never waits for a lock: when the transport says Busy, the batch goes to the pump. And a
+network transport may let the caller's thread *start* a publish, at the same moments: the batch is on its way without a
+hop to the hub's thread, which takes the answer; a plain thread may wait for the answer itself.
+
+There is one turn. Until a publish that was started has ended, and until the pump has emptied the outbox, later batches
+queue behind it. So the order is kept, and no caller's loop is held.
 """
 
 import asyncio
-import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from channels_trunk.exceptions import TransportError, TransportUnavailable
-from channels_trunk.transports.base import Busy, EmbeddedTransport, Transport
+from channels_trunk.transports.base import Busy, EmbeddedTransport, StartingTransport, Transport
 
 from .outbox import Outbox, Outgoing
+from .pump import LEAST_TIME, Pump, unexpected
 from .waiters import Waiter, another, settle
 
 if TYPE_CHECKING:
@@ -24,39 +28,42 @@ if TYPE_CHECKING:
 
 __all__ = ["Publisher", "Refused"]
 
-# A lock of SQLite is held for 20 to 100 us by a writer like us: trying again after 0.3 ms brought the highest
-# throughput with three processes that send at once. After so many tries the holder is of another kind.
-_QUICK_RETRY = 0.0003
-_QUICK_TRIES = 10
-_SLOW_RETRY = 0.005
-# A batch that waited for the engine until its time was nearly over still gets this long to be taken. Seconds.
-_LEAST_TIME = 1.0
-
-logger = logging.getLogger("channels_trunk")
-
 
 class Refused(Exception):
     """The channel is full. The layer turns it into channels.exceptions.ChannelFull."""
 
 
+class Started:
+    """A batch that a caller's thread began to publish."""
+
+    __slots__ = ("batch", "deadline", "left_over")
+
+    def __init__(self, batch: list[Outgoing], deadline: float) -> None:
+        self.batch = batch
+        self.deadline = deadline  # monotonic seconds
+        self.left_over = False  # whether the pump has to finish it
+
+
 class Publisher:
     """Owns the outbox. `exclusive` is held by whoever is in the transport's publish, claim or housekeeping."""
 
-    def __init__(self, hub: "Lifecycle", transport: Transport, *, inline: bool) -> None:
+    def __init__(self, hub: "Lifecycle", transport: Transport, *, inline: bool, starts: bool) -> None:
         self._hub = hub
-        self._transport = transport
         self._inline = transport if inline and isinstance(transport, EmbeddedTransport) else None
+        self._starter = transport if starts and isinstance(transport, StartingTransport) else None
+        self._in_place = self._inline is not None or self._starter is not None
         self._lock = hub.lock
         self._outbox = Outbox()  # guarded by _lock
         self._handed = False  # guarded by _lock: the pump has the turn, and callers queue behind it
+        self._started: Started | None = None  # guarded by _lock: it has the turn
         self._ticking: set[asyncio.AbstractEventLoop] = set()  # guarded by _lock: loops that will publish at tick end
-        self._pump_waiting: asyncio.Event | None = None  # touched on the hub's loop alone, as the next
-        self._in_flight = 0
         self._rung = False  # guarded by _lock: the pump was told, or is at work, and will look at the outbox
         self._lonely = False  # a guess, and so are both these when several loops send
         self._at_once = False
+        self.pump = Pump(hub, self, transport)
         self.exclusive = threading.Lock()
-        self._driver: int | None = None  # the thread that publishes, with `exclusive` held
+        self.driver: int | None = None
+        """The thread that publishes, with `exclusive` held."""
         self._hints: set[str] = set()  # normal channels of this node that got messages in that publish
 
     def __len__(self) -> int:
@@ -65,12 +72,12 @@ class Publisher:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be sent or is being sent; on the hub's loop."""
-        return not (self._outbox or self._in_flight)
+        return not (self._outbox or self.in_flight)
 
     @property
     def in_flight(self) -> bool:
         """Whether a batch is under way; on the hub's loop."""
-        return bool(self._in_flight)
+        return self.pump.in_flight or self._started is not None
 
     # --- callers' side, any thread
 
@@ -82,9 +89,11 @@ class Publisher:
         with self._lock:
             for entry in outgoing:
                 self._outbox.add(entry)
-            if self._inline is None or self._handed or not self._hub.is_open or (waiter is None and here is None):
+            if not self._in_place or self._handed or not self._hub.is_open or (waiter is None and here is None):
                 # An answer to another node is never published in place: this thread may be inside that node's publish.
                 way = self._wake_pump
+            elif self._started is not None:
+                return  # at its end somebody looks at the outbox
             elif here is None:
                 way = self._publish_here
             elif here in self._ticking:
@@ -102,10 +111,10 @@ class Publisher:
         self._at_once = True
         if self.exclusive.acquire(blocking=False):
             try:
-                self._publish_inline()
+                self._publish_in_place()
             finally:
                 self.exclusive.release()
-            self._follow_hints()
+            self.follow_hints()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -121,45 +130,58 @@ class Publisher:
             self._hand_over()
             return
         try:
-            self._publish_inline()
+            self._publish_in_place()
         finally:
             self.exclusive.release()
-        self._follow_hints()
+        self.follow_hints()
         with self._lock:
-            if not self._outbox or self._handed or loop in self._ticking:
+            if not self._outbox or self._handed or self._started is not None or loop in self._ticking:
                 return
             self._ticking.add(loop)
         loop.call_soon(self._tick, loop)
 
     def hint(self, channels: Sequence[str]) -> bool:
         """Keep these for after the publish if this thread is in one: then it cannot claim; False if it is not."""
-        if self._driver != threading.get_ident():
+        if self.driver != threading.get_ident():
             return False
         self._hints.update(channels)
         return True
 
-    def _follow_hints(self) -> None:
+    def follow_hints(self) -> None:
+        """Claim what was kept."""
         if self._hints:
             hints, self._hints = self._hints, set()
             self._hub.claims.available(hints)
 
     def _publish_here(self) -> None:
+        if self._starter is not None:
+            with self.exclusive:
+                started = self._start(self._starter)
+            if started is not None:
+                self._starter.attend(started.deadline - self._hub.clock.monotonic())
+            return
         while True:
             with self.exclusive:
-                more = self._publish_inline()
-            self._follow_hints()
+                more = self._publish_in_place()
+            self.follow_hints()
             if not more:
                 return
 
-    def _publish_inline(self) -> bool:
+    def _publish_in_place(self) -> bool:
         """Publish one batch in this thread, with `exclusive` held; whether there is more for this thread."""
+        if self._starter is not None:
+            self._start(self._starter)
+            return False
         with self._lock:
             if self._handed or not self._hub.is_open:
                 return False
             batch = self._outbox.take()
-        if not batch or self._inline is None:
+        return self._publish_inline(batch) if batch else False
+
+    def _publish_inline(self, batch: list[Outgoing]) -> bool:
+        if self._inline is None:
             return False
-        self._driver = threading.get_ident()
+        self.driver = threading.get_ident()
         try:
             refused = self._inline.publish_now([entry.envelope for entry in batch])
         except Busy:
@@ -168,15 +190,67 @@ class Publisher:
             self._hand_over()
             return False
         except TransportError as error:
-            self._failed(batch, error)
+            self.failed(batch, error)
         except Exception as error:  # noqa: BLE001 - the senders must not wait for ever
-            self._failed(batch, _unexpected(error))
+            self.failed(batch, unexpected(error))
         else:
-            self._done(batch, refused)
+            self.done(batch, refused)
         finally:
-            self._driver = None
+            self.driver = None
         with self._lock:
             return bool(self._outbox) and not self._handed
+
+    # --- a publish that a caller starts
+
+    def _start(self, starter: StartingTransport) -> Started | None:
+        """Start to publish one batch, with `exclusive` held; None if there is none, or if it is for the pump."""
+        with self._lock:
+            if self._handed or self._started is not None or not self._hub.is_open:
+                return None
+            batch = self._outbox.take()
+            if not batch:
+                return None
+            started = self._started = Started(batch, self._deadline(batch))
+        try:
+            if starter.start([entry.envelope for entry in batch], partial(self._ended, started)):
+                return started
+        except Exception as error:  # noqa: BLE001 - the pump may have more luck, and has somebody to tell
+            unexpected(error)
+        self._take_back(started)
+        return None
+
+    def _deadline(self, batch: Sequence[Outgoing]) -> float:
+        least = min(LEAST_TIME, self._hub.options.send_timeout)
+        return max(batch[0].deadline, self._hub.clock.monotonic() + least)
+
+    def _take_back(self, started: Started) -> None:
+        with self._lock:
+            if self._started is not started:
+                return  # the connection ended meanwhile, and the senders know
+            self._started = None
+            self._outbox.put_back(started.batch)
+            self._handed = True
+        self._wake_pump()
+
+    def _ended(self, started: Started, refused: Sequence[int] | None) -> None:
+        """What was started has ended, or (None) is to be finished by the pump; any thread."""
+        with self._lock:
+            if self._started is not started:
+                return  # it was given up meanwhile
+            started.left_over = refused is None
+            if refused is not None:
+                self._started = None
+            more = refused is None or bool(self._outbox)
+        if refused is not None:
+            self.done(started.batch, refused)
+        if more:
+            self._wake_pump()
+
+    def hangs(self) -> TransportUnavailable:
+        """Say that the engine is lost, because it does not answer; return what to tell the senders."""
+        error = TransportUnavailable("the engine did not answer within send_timeout")
+        self._hub.context.sink.lost(error)
+        return error
 
     def _hand_over(self) -> None:
         with self._lock:
@@ -190,100 +264,48 @@ class Publisher:
             rung, self._rung = self._rung, True
         # One wake for all that comes before the pump has looked: each costs a system call.
         if not rung:
-            self._hub.on_io(self._pump_now)
+            self._hub.on_io(self.pump.now)
 
-    # --- the hub's thread
+    # --- the pump's side, on the hub's loop
 
-    def _pump_now(self) -> None:
-        if self._pump_waiting is not None:
-            self._pump_waiting.set()
-
-    async def pump(self) -> None:
-        """Publish what is in the outbox for as long as the transport is open; a task on the hub's loop."""
-        self._pump_waiting = waiting = asyncio.Event()
+    def pump_begins(self) -> None:
+        """A pump is about to look at the outbox."""
         with self._lock:
             # The wake of a pump before this one may have come too late for it.
             self._rung = True
-        waiting.set()
-        try:
-            while True:
-                await waiting.wait()
-                waiting.clear()
-                await self._drain()
-        finally:
-            self._pump_waiting = None
 
-    async def _drain(self) -> None:
-        tries = 0
-        while True:
-            with self._lock:
-                late = self._outbox.expire(self._hub.clock.monotonic())
+    def next_batch(self) -> tuple[list[Outgoing], bool]:
+        """What the pump is to publish, and whether that has begun elsewhere; nothing if there is nothing to do."""
+        with self._lock:
+            late = self._outbox.expire(self._hub.clock.monotonic())
+            started = self._started
+            if started is not None and started.left_over:
+                self._started = None
+                self._handed = True
+                batch = started.batch
+            elif started is not None:
+                batch = []
+            else:
                 # A connection that is lost sends nothing: what waits here waits for the next one.
                 batch = self._outbox.take() if self._hub.is_open else []
                 # While this batch is under way, a caller's thread must not overtake it with what comes behind.
                 self._handed = bool(batch or (self._handed and self._outbox))
-                if not batch:
-                    self._rung = False
-            self.expired(late)
             if not batch:
-                return
-            try:
-                await self._publish(batch)
-            except Busy:
-                with self._lock:
-                    self._outbox.put_back(batch)
-                tries += 1
-                await self._pause(tries)
-            else:
-                tries = 0
+                self._rung = False
+        self.expired(late)
+        return batch, started is not None
 
-    async def _publish(self, batch: list[Outgoing]) -> None:
-        try:
-            if self._transport.capabilities.inline:
-                with self.exclusive:
-                    self._driver = threading.get_ident()
-                    try:
-                        refused = await self._transport.publish([entry.envelope for entry in batch])
-                    finally:
-                        self._driver = None
-                self._follow_hints()
-            else:
-                refused = await self._publish_in_time(batch)
-        except TransportError as error:
-            self._failed(batch, error)
-        except asyncio.CancelledError:
-            self._failed(batch, TransportUnavailable("the connection ended while the message was being sent"))
-            raise
-        except Busy:
-            raise
-        except Exception as error:  # noqa: BLE001 - the senders must not wait for ever, nor the pump end
-            self._failed(batch, _unexpected(error))
-        else:
-            self._done(batch, refused)
+    def put_back(self, batch: Sequence[Outgoing]) -> None:
+        """The engine was busy: nothing of this was done."""
+        with self._lock:
+            self._outbox.put_back(batch)
 
-    async def _publish_in_time(self, batch: list[Outgoing]) -> Sequence[int]:
-        """Publish; an engine that hangs is lost, and raises TransportUnavailable."""
-        left = batch[0].deadline - self._hub.clock.monotonic()
-        self._in_flight = len(batch)
-        try:
-            async with asyncio.timeout(max(left, min(_LEAST_TIME, self._hub.options.send_timeout))) as limit:
-                return await self._transport.publish([entry.envelope for entry in batch])
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            hangs = TransportUnavailable("the engine did not answer within send_timeout")
-            self._hub.context.sink.lost(hangs)
-            raise hangs from error
-        finally:
-            self._in_flight = 0
-
-    async def _pause(self, tries: int) -> None:
-        if tries <= _QUICK_TRIES:
-            # Not asyncio.sleep, which epoll rounds up to a whole millisecond.
-            time.sleep(_QUICK_RETRY)  # noqa: ASYNC251 - the loop is the hub's own
-            await asyncio.sleep(0)
-        else:
-            await asyncio.sleep(_SLOW_RETRY)
+    def pump_ends(self) -> None:
+        """The connection has ended: what a caller started goes the way of what the pump has under way."""
+        with self._lock:
+            started, self._started = self._started, None
+        if started is not None:
+            self.cut_off(started.batch)
 
     def nudge(self) -> None:
         """Send what was left behind by loops that ended before their tick did; called now and then."""
@@ -294,15 +316,23 @@ class Publisher:
             self._wake_pump()
 
     def expire(self) -> None:
-        """Fail what is past its deadline; called now and then while the transport is away."""
+        """Fail what is past its deadline; called now and then."""
+        now = self._hub.clock.monotonic()
         with self._lock:
-            late = self._outbox.expire(self._hub.clock.monotonic())
+            late = self._outbox.expire(now)
+            started = self._started
+            if started is None or started.left_over or now < started.deadline:
+                started = None
+            else:
+                self._started = None
         self.expired(late)
+        if started is not None:
+            self.failed(started.batch, self.hangs())
 
     def expired(self, late: list[Outgoing]) -> None:
         """Tell the senders of `late` that their time is over."""
         if late:
-            self._failed(late, TransportUnavailable(self._hub.why_unavailable()))
+            self.failed(late, TransportUnavailable(self._hub.why_unavailable()))
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
         """Fail everything that waits to be sent."""
@@ -321,7 +351,8 @@ class Publisher:
 
     # --- outcomes
 
-    def _done(self, batch: list[Outgoing], refused: Sequence[int]) -> None:
+    def done(self, batch: list[Outgoing], refused: Sequence[int]) -> None:
+        """The engine has this batch, but for some."""
         self._hub.counters.sent += len(batch) - len(refused)
         self._hub.counters.batches += 1
         if refused:
@@ -330,17 +361,15 @@ class Publisher:
             batch = [entry for index, entry in enumerate(batch) if index not in full]
         settle(_waiters(batch))
 
-    def _failed(self, batch: list[Outgoing], error: TransportError) -> None:
+    def failed(self, batch: list[Outgoing], error: TransportError) -> None:
+        """The engine did not take this batch, or nobody can know."""
         self._hub.counters.failed += len(batch)
         self._hub.publish_failed(error)
         settle(_waiters(batch), lambda: another(error))
 
-
-def _unexpected(error: Exception) -> TransportError:
-    logger.error("channels_trunk: the transport failed in a way it should not", exc_info=error)
-    wrapped = TransportError(f"the transport failed: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
+    def cut_off(self, batch: list[Outgoing]) -> None:
+        """The connection ended under this batch."""
+        self.failed(batch, TransportUnavailable("the connection ended while the message was being sent"))
 
 
 def _waiters(batch: Sequence[Outgoing]) -> list[Waiter]:

@@ -22,6 +22,8 @@ logger = logging.getLogger("channels_trunk")
 _SWEEP_EVERY = 5.0
 _BUSY_RETRY = 0.02
 _EXPIRE_EVERY = 0.05
+# What a caller's thread began to publish has nobody on this loop who waits for it. Seconds.
+_CHECK_STARTED_EVERY = 1.0
 _SEND_AT_CLOSE = 2.0
 _FINISH_WITHIN = 0.25
 # An engine that hangs is as far away as one that is down. A transport that knows its engine sets shorter limits.
@@ -107,7 +109,7 @@ class Supervisor:
     async def _serve(self) -> None:
         self._hub.opened(again=self._opened_before)
         self._opened_before = True
-        pump = asyncio.create_task(self._hub.publisher.pump())
+        pump = asyncio.create_task(self._hub.publisher.pump.run())
         self._hub.claims.opened()
         if self._doorwatch is not None:
             self._doorwatch.open()
@@ -127,7 +129,11 @@ class Supervisor:
             if self._early or clock() >= next_turn:
                 self._early = False
                 next_turn = clock() + await self._maintain()
-            await self._wait(min(next_sweep, next_turn) - clock())
+            pause = min(next_sweep, next_turn) - clock()
+            if self._transport.capabilities.starts:
+                self._hub.publisher.expire()
+                pause = min(pause, _CHECK_STARTED_EVERY, self._hub.options.send_timeout / 4)
+            await self._wait(pause)
 
     async def _maintain(self) -> float:
         try:

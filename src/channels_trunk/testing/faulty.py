@@ -7,7 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from channels_trunk.envelope import Envelope
-from channels_trunk.transports.base import Capabilities, Claimed, EmbeddedTransport, NodeContext, Page, Transport
+from channels_trunk.transports.base import (
+    Capabilities,
+    Claimed,
+    EmbeddedTransport,
+    NodeContext,
+    Page,
+    StartingTransport,
+    Transport,
+)
 
 __all__ = ["FaultyEmbeddedTransport", "FaultyTransport", "Hold"]
 
@@ -54,7 +62,7 @@ class _Faults:
         self.calls: Counter[str] = Counter()  # guarded by _lock
 
     def plan(self, method: str, fault: MakeError | Hold | float, times: int) -> None:
-        if not callable(getattr(EmbeddedTransport, method, None)):
+        if not any(callable(getattr(kind, method, None)) for kind in (EmbeddedTransport, StartingTransport)):
             raise AttributeError(f"a transport has no method {method!r}")
         with self._lock:
             self._planned.setdefault(method, deque()).extend([fault] * times)
@@ -65,6 +73,10 @@ class _Faults:
             planned = self._planned.get(method)
             return planned.popleft() if planned else None
 
+    def waits_for(self, method: str) -> bool:
+        with self._lock:
+            return bool(self._planned.get(method))
+
     def clear(self) -> None:
         with self._lock:
             self._planned.clear()
@@ -73,7 +85,8 @@ class _Faults:
 class FaultyTransport(Transport):
     """Hands every call to `inner`, unless a fault was planned for it. Plans are carried out in the order given.
 
-    Its capabilities are those of `inner`; wrap an EmbeddedTransport with FaultyEmbeddedTransport.
+    Its capabilities are those of `inner`; wrap an EmbeddedTransport with FaultyEmbeddedTransport, and a
+    StartingTransport with `channels_trunk.testing.starting.FaultyStartingTransport`.
     """
 
     def __init__(self, inner: Transport) -> None:
@@ -106,6 +119,10 @@ class FaultyTransport(Transport):
         hold = Hold()
         self._faults.plan(method, hold, times)
         return hold
+
+    def has_plans_for(self, method: str) -> bool:
+        """Whether the next call of this method has a fault."""
+        return self._faults.waits_for(method)
 
     def heal(self) -> None:
         """Forget all plans."""

@@ -36,6 +36,7 @@ __all__ = [
     "NodeContext",
     "Page",
     "Sink",
+    "StartingTransport",
     "Transport",
 ]
 
@@ -55,6 +56,8 @@ class Capabilities:
     """Only groups named by `interest` are heard; otherwise a node hears every group."""
     claims_ahead: bool = False
     """A claim takes long beside a short job: claim() is asked for some more than there are receivers waiting."""
+    starts: bool = False
+    """Callers' own threads may begin a publish: it is a StartingTransport."""
 
 
 class Claimed(NamedTuple):
@@ -215,6 +218,32 @@ class Transport(ABC):
 
     def abandon(self) -> None:
         """Called in the child after a fork: free what was inherited, without touching what the parent owns."""
+
+
+class StartingTransport(Transport):
+    """A network transport to which any thread may hand a batch, so that it is on its way without a hop.
+
+    The hub sees to it that no publish begins before the one before it has ended, start() and finish() included.
+    """
+
+    @abstractmethod
+    def start(self, batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
+        """Begin to publish in this thread: send what there is to send, and do not wait; False if nothing was done.
+
+        If it is true, `done` is called once, in any thread: with what publish() would return, or with None if there is
+        more to do than the caller's thread can; then finish() follows, on the hub's loop. Any thread, also while
+        another method runs, or close().
+        """
+
+    @abstractmethod
+    async def finish(self) -> Sequence[int]:
+        """Do the rest of what start() began; as publish()."""
+
+    def attend(self, seconds: float) -> None:
+        """Wait in this thread, in which start() was called, until `done` was called, for at most so many seconds.
+
+        It may return early: then the hub's thread calls `done`.
+        """
 
 
 class EmbeddedTransport(Transport):

@@ -1,7 +1,8 @@
 """A process under load: `python -m tests.integration.postgres.load_process DSN NAME`.
 
 It makes a channel in the group `everyone` and says its name; is told the channels of all; then sends numbered messages
-to each of them, to the group and to the normal channel `jobs` until it is told to stop, and receives all the while.
+to each of them, to the group (every other one from a plain thread) and to the normal channel `jobs` until it is told to
+stop, and receives all the while.
 Then it says, in one line of JSON, which numbers its sends were sure of, which raised, and what it received.
 """
 
@@ -52,7 +53,12 @@ class Load:
         if number % LARGE_EVERY == 0:
             message["body"] = LARGE
         try:
-            await (self.layer.group_send(GROUP, message) if target == GROUP else self.layer.send(target, message))
+            if target != GROUP:
+                await self.layer.send(target, message)
+            elif number % 2:
+                await self.layer.group_send(GROUP, message)
+            else:
+                await asyncio.to_thread(self.layer.sync.group_send, GROUP, message)
         except TransportUnavailable:
             self.raised[stream].append(number)
             return False

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 from channels_trunk.exceptions import TransportUnavailable
 
-from .wire import Row, Run, ServerError, Statement, Value, Wire
+from .values import Row, Value
+from .wire import Run, ServerError, Statement, Wire
 
 __all__ = ["Line"]
 
@@ -37,13 +38,18 @@ class Line:
 
     async def wire(self) -> Wire:
         """The session, a new one if the last was cut."""
-        wire = self._wire
-        if wire is not None and not wire.is_lost:
+        wire = self.current()
+        if wire is not None:
             return wire
         async with self._making:
             if self._wire is None or self._wire.is_lost:
                 self._wire = await self._made()
             return self._wire
+
+    def current(self) -> Wire | None:
+        """The session that stands, if one does; any thread."""
+        wire = self._wire
+        return None if wire is None or wire.is_lost else wire
 
     async def _made(self) -> Wire:
         clock = asyncio.get_running_loop().time

@@ -18,7 +18,8 @@ from channels_trunk.transports.frames import envelopes_for_node
 
 from .hints import Hints
 from .names import Names
-from .wire import Notice, ServerError, Statement, Wire, int_array
+from .values import int_array
+from .wire import Notice, ServerError, Statement, Wire
 
 __all__ = ["Listener"]
 

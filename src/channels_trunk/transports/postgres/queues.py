@@ -12,7 +12,8 @@ from .hints import Hints
 from .line import Line
 from .moves import Move, Moves, Taken
 from .names import Names
-from .wire import ServerError, Statement, bytes_array, float_array, int_array, text_array
+from .values import bytes_array, float_array, int_array, text_array
+from .wire import ServerError, Statement
 from .writer import Writer
 
 __all__ = ["Queues"]

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
+from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, StartingTransport
 
 from .connecting import connect, ensure_schema, find_names
 from .errors import is_lost, refusal, translated
@@ -58,10 +58,10 @@ class _Open:
         return self.listening, self.writing, self.keeping
 
 
-class PostgresTransport(Transport):
+class PostgresTransport(StartingTransport):
     """Runs on the hub's loop. At most three connections, whatever the number of loops, threads and channels."""
 
-    capabilities = Capabilities(crosses_processes=True, needs_interest=True, claims_ahead=True)
+    capabilities = Capabilities(crosses_processes=True, needs_interest=True, claims_ahead=True, starts=True)
 
     def __init__(self, find_settings: Callable[[], PostgresSettings]) -> None:
         # Asked at open(): in a test run Django changes the name of the database after the layer is made.
@@ -292,6 +292,22 @@ class PostgresTransport(Transport):
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Append the batch, in one statement."""
         return await self._translated(self._opened.writer.publish(batch))
+
+    def start(self, batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
+        """Send the statement, if the session stands and runs none."""
+        opened = self._open
+        return opened is not None and opened.writer.start(batch, done)
+
+    async def finish(self) -> Sequence[int]:
+        """Do what takes more than one statement."""
+        return await self._translated(self._opened.writer.finish())
+
+    def attend(self, seconds: float) -> None:
+        """Wait for the server's answer."""
+        opened = self._open
+        wire = None if opened is None else opened.writing.current()
+        if wire is not None:
+            wire.attend(seconds)
 
     def _wrote(self, size: int) -> None:
         opened = self._open

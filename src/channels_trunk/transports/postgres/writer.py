@@ -3,7 +3,8 @@
 import binascii
 import secrets
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
@@ -12,7 +13,8 @@ from channels_trunk.transports.base import Busy, NodeContext
 from .errors import STALE
 from .line import Line
 from .names import Names
-from .wire import ServerError, Statement, Value, Wire, bytes_array, float_array, int_array, text_array
+from .values import Value, bytes_array, float_array, int_array, text_array
+from .wire import ServerError, Statement, Wire
 
 __all__ = ["Writer"]
 
@@ -26,6 +28,15 @@ class QueueRow(NamedTuple):
     channel: str
     place: int | None
     envelope: Envelope
+
+
+class _Call(NamedTuple):
+    """What the server is called with to append a batch."""
+
+    batch: Sequence[Envelope]
+    queued: Sequence[QueueRow]
+    values: tuple[Value, ...]
+    size: int
 
 
 class Writer:
@@ -42,6 +53,7 @@ class Writer:
         self._batch = secrets.randbits(62)
         self._newest = 0  # the last row of this node that is known to be stored
         self._generation = -1
+        self._rest: tuple[_Call, tuple[int, list[int]] | Exception]  # of what was started, for finish()
         self._members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
         self._publish = Statement(
             names.fill(
@@ -71,13 +83,58 @@ class Writer:
 
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Append a batch; return the indexes of those whose normal channel is full."""
-        queued = [QueueRow(e.target, index, e) for index, e in enumerate(batch) if e.kind == Kind.QUEUE]
-        queued += self._for_members(batch)
-        generation, refused = await self._call([e for e in batch if e.kind != Kind.QUEUE], queued)
-        self._drop(queued, refused)
+        self._batch += 1
+        call = self._prepared(batch)
+        return await self._completed(call, *await self._append(call))
+
+    # --- started by a caller's thread, while nothing else is published
+
+    def start(self, batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
+        """Send what publish() would send, and do not wait; see StartingTransport."""
+        wire = self._line.current()
+        if wire is None or not wire.can_start(self._publish):
+            return False
+        self._batch += 1
+        call = self._prepared(batch)
+        return wire.start(self._publish, self._values(call), partial(self._answered, wire, call, done))
+
+    def _answered(self, wire: Wire, call: "_Call", done: Callable[[Sequence[int] | None], None], outcome: Any) -> None:
+        try:
+            if isinstance(outcome, TransportUnavailable):
+                raise outcome
+            [(row, generation, refused)] = wire.rows(outcome)
+        except (ServerError, TransportUnavailable) as error:
+            self._rest = call, error
+            done(None)
+            return
+        self._newest = row
+        self._wrote(call.size)
         if generation != self._generation:
-            await self._catch_up_members(generation, batch, queued)
-        return [place for index in refused if (place := queued[index].place) is not None]
+            self._rest = call, (generation, refused or [])
+            done(None)
+        else:
+            done(self._refused(call, refused or []))
+
+    async def finish(self) -> Sequence[int]:
+        """Do the rest of what start() began."""
+        call, outcome = self._rest
+        if isinstance(outcome, Exception):
+            outcome = await self._append(call, outcome)
+        return await self._completed(call, *outcome)
+
+    # ---
+
+    async def _completed(self, call: "_Call", generation: int, refused: Sequence[int]) -> Sequence[int]:
+        indexes = self._refused(call, refused)
+        if generation != self._generation:
+            await self._catch_up_members(generation, call.batch, call.queued)
+        return indexes
+
+    def _refused(self, call: "_Call", refused: Sequence[int]) -> list[int]:
+        if not refused:
+            return []
+        self._drop(call.queued, refused)
+        return [place for index in refused if (place := call.queued[index].place) is not None]
 
     async def _catch_up_members(self, generation: int, batch: Sequence[Envelope], queued: Sequence[QueueRow]) -> None:
         """Normal channels that joined a group since we last looked get the message that is in the log already."""
@@ -86,7 +143,8 @@ class Writer:
             known = {(row.channel, id(row.envelope)) for row in queued}
             late = [row for row in self._for_members(batch) if (row.channel, id(row.envelope)) not in known]
             if late:
-                _, refused = await self._call([], late)
+                self._batch += 1
+                _, refused = await self._append(self._call([], [], late))
                 self._drop(late, refused)
         except (ServerError, TransportUnavailable) as error:
             # The batch is stored: what fails from here on must not have it sent again.
@@ -116,7 +174,12 @@ class Writer:
             members.setdefault(group, {})[channel] = ends
         self._members, self._generation = members, generation
 
-    async def _call(self, log: Sequence[Envelope], queued: Sequence[QueueRow]) -> tuple[int, list[int]]:
+    def _prepared(self, batch: Sequence[Envelope]) -> "_Call":
+        queued = [QueueRow(e.target, index, e) for index, e in enumerate(batch) if e.kind == Kind.QUEUE]
+        queued += self._for_members(batch)
+        return self._call(batch, [e for e in batch if e.kind != Kind.QUEUE], queued)
+
+    def _call(self, batch: Sequence[Envelope], log: Sequence[Envelope], queued: Sequence[QueueRow]) -> "_Call":
         context = self._context
         frame, expires_at, notify, payload = b"", 0.0, text_array([]), ""
         if log:
@@ -149,9 +212,11 @@ class Writer:
             context.clock.wall(),
             hints,
         )
-        generation, refused = await self._append(values)
-        self._wrote(size)
-        return generation, refused
+        return _Call(batch, queued, values, size)
+
+    def _values(self, call: "_Call") -> tuple[Value, ...]:
+        context = self._context
+        return (context.prefix, context.node, self._session, self._batch, *call.values)
 
     async def begin(self, wire: Wire) -> None:
         """A new session: from now on it alone appends for this node.
@@ -172,16 +237,24 @@ class Writer:
             self._context.sink.lost(error)
             raise Busy from error
 
-    async def _append(self, values: tuple[Value, ...]) -> tuple[int, list[int]]:
-        """Append; over another session if this one is cut, and never twice. Return the generation, and the refused."""
-        self._batch += 1
+    async def _append(self, call: "_Call", outcome: Exception | None = None) -> tuple[int, list[int]]:
+        """Append; over another session if this one is cut, and never twice. Return the generation, and the refused.
+
+        `outcome` is what came of the first attempt, if there was one.
+        """
+        generation, refused = await self._attempts(call, outcome)
+        self._wrote(call.size)
+        return generation, refused
+
+    async def _attempts(self, call: "_Call", outcome: Exception | None) -> tuple[int, list[int]]:
         context = self._context
         while True:
             wire = await self._line.wire()
             try:
-                [(row, generation, refused)] = await wire.run(
-                    self._publish, context.prefix, context.node, self._session, self._batch, *values
-                )
+                if outcome is not None:
+                    error, outcome = outcome, None
+                    raise error
+                [(row, generation, refused)] = await wire.run(self._publish, *self._values(call))
             except ServerError as error:
                 if error.sqlstate != STALE:
                     raise

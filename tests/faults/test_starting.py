@@ -1,0 +1,130 @@
+"""What a caller's thread has begun to publish, and what becomes of it when the engine does not answer."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from channels_trunk.envelope import Envelope
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.layers.base import TrunkChannelLayer
+from channels_trunk.testing import eventually
+from channels_trunk.testing.starting import StartingLoopbackTransport
+from channels_trunk.testing.transports import LoopbackServer
+from channels_trunk.transports.base import Transport
+
+HELLO = {"type": "hello"}
+
+
+class SlowLayer(TrunkChannelLayer):
+    """Confirmations take their time, so that a test can do something meanwhile."""
+
+    def _make_transport(self, values: dict[str, Any]) -> Transport:
+        return StartingLoopbackTransport(values["prefix"], delay=0.1)
+
+    @property
+    def transport(self) -> StartingLoopbackTransport:
+        return cast(StartingLoopbackTransport, self._hub.transport)
+
+
+@pytest.fixture
+async def layers(prefix: str, server: LoopbackServer) -> Any:
+    made = [SlowLayer(prefix=prefix, send_timeout=1.0) for _ in range(2)]
+    yield made
+    server.release()
+    for layer in made:
+        await layer.close()
+
+
+async def begun(layer: SlowLayer, channel: str) -> "asyncio.Task[None]":
+    """A send() that is on its way and not confirmed."""
+    before = layer.transport.started_total
+    sending = asyncio.create_task(layer.send(channel, HELLO))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert layer.transport.started_total == before + 1
+    return sending
+
+
+async def connected(here: SlowLayer, there: SlowLayer) -> str:
+    channel = await there.new_channel()
+    await here.new_channel()
+    return channel
+
+
+async def test_answer_that_never_comes(layers: list[SlowLayer], server: LoopbackServer) -> None:
+    here, there = layers
+    channel = await connected(here, there)
+    sending = await begun(here, channel)
+    server.hang()
+    with pytest.raises(TransportUnavailable, match="did not answer within send_timeout"):
+        await sending
+    server.release()
+    await here.send(channel, HELLO)
+    assert await there.receive(channel) == HELLO
+
+
+async def test_connection_that_is_lost_before_the_answer(layers: list[SlowLayer], server: LoopbackServer) -> None:
+    here, there = layers
+    channel = await connected(here, there)
+    sending = await begun(here, channel)
+    behind = asyncio.create_task(here.send(channel, {"type": "behind"}))
+    await asyncio.sleep(0)
+    server.drop_connections()
+    with pytest.raises(TransportUnavailable):
+        await sending
+    await behind
+    assert [(await there.receive(channel))["type"] for _ in range(2)] == ["hello", "behind"]
+
+
+async def test_close_waits_for_the_answer(layers: list[SlowLayer]) -> None:
+    here, there = layers
+    channel = await connected(here, there)
+    sending = await begun(here, channel)
+    await here.close()
+    await sending
+    assert await there.receive(channel) == HELLO
+
+
+async def test_what_comes_meanwhile_goes_behind_it(layers: list[SlowLayer]) -> None:
+    here, there = layers
+    channel = await connected(here, there)
+    sending = [await begun(here, channel)]
+    sending += [asyncio.create_task(here.send(channel, {"type": "n", "n": n})) for n in range(20)]
+    await asyncio.sleep(0)
+    thread = threading.Thread(target=here.sync.send, args=(channel, {"type": "last"}), daemon=True)
+    thread.start()
+    await asyncio.gather(*sending)
+    got = [await there.receive(channel) for _ in range(22)]
+    assert got[0] == HELLO
+    assert [message["n"] for message in got if message["type"] == "n"] == list(range(20))
+    await eventually(lambda: not thread.is_alive())
+
+
+async def test_a_transport_that_fails_at_the_start(
+    layers: list[SlowLayer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, there = layers
+    channel = await connected(here, there)
+
+    def broken(_batch: Sequence[Envelope], _done: Callable[..., None]) -> bool:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(here.transport, "start", broken)
+    with caplog.at_level(logging.ERROR, "channels_trunk"):
+        await here.send(channel, HELLO)
+    assert await there.receive(channel) == HELLO
+    assert "the transport failed in a way it should not" in caplog.text
+
+
+async def test_without_inline_the_hub_publishes_it_all(prefix: str, server: LoopbackServer) -> None:
+    here, there = SlowLayer(prefix=prefix, inline=False), SlowLayer(prefix=prefix, inline=False)
+    channel = await connected(here, there)
+    await here.send(channel, HELLO)
+    assert await there.receive(channel) == HELLO
+    assert here.transport.started_total == 0
+    await here.close()
+    await there.close()
