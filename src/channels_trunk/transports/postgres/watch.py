@@ -18,7 +18,7 @@ class Watch:
 
     The loop watches an epoll of the socket's own, and not the socket: any thread may change that without the loop, and
     so may take the socket over for a while. Where there is no epoll, that is for the loop's thread alone. libpq closes
-    the socket of a session that has ended, and epoll forgets it: then there is nothing left to watch, which is no error.
+    the socket of a session that has ended, and epoll forgets it: nothing is left to watch, which is no error.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: int, on_ready: Callable[[], None]) -> None:
