@@ -17,7 +17,6 @@ from trunkbench.choosing import choose_peers, choose_workloads, named_so
 from trunkbench.driver import Outcome, run
 from trunkbench.figures import Sample, Workload
 from trunkbench.machine import describe_machine, describe_versions, load
-from trunkbench.overlay import Overlay
 from trunkbench.peers import PEERS, Peer
 from trunkbench.plan import Budget, Plan
 from trunkbench.progress import as_minutes
@@ -114,7 +113,7 @@ def versions_of(peers: Sequence[Peer]) -> dict[str, str]:
     versions = describe_versions(dict.fromkeys(name for peer in peers for name in peer.distributions))
     for peer in peers:
         if peer.overlay:
-            versions |= Overlay(peer.name, peer.overlay).versions()
+            versions |= peer.overlay.versions()
     return versions
 
 

@@ -31,6 +31,8 @@ def _missing_service(peer: Peer, services: Services) -> str | None:
     try:
         if "redis" in peer.needs:
             services.redis.command("PING")
+        if "valkey" in peer.needs:
+            services.valkey.command("PING")
         if "postgres" in peer.needs:
             services.postgres.version()
         if "rabbitmq" in peer.needs:

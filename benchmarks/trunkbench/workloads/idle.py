@@ -118,6 +118,8 @@ async def bare_tasks(_layer: None, link: Link) -> None:
 def _server_seconds(bench: Bench) -> float | None:
     if "redis" in bench.peer.needs:
         return process_seconds(bench.services.redis.pid)
+    if "valkey" in bench.peer.needs:
+        return process_seconds(bench.services.valkey.pid)
     if "rabbitmq" in bench.peer.needs:
         return process_seconds(bench.services.rabbitmq.pid)
     if "postgres" in bench.peer.needs:
