@@ -6,7 +6,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 # As long as the message of the workloads is when packed.
 ROW = "x" * 250
@@ -106,29 +108,70 @@ class PostgresLine(Line):
 
 
 class RabbitLine(Line):
-    """Publish and consume by aiormq, without confirms and acks."""
+    """Publish and consume by a bare socket, without confirms and acks. All deliveries are of one length, too."""
 
     async def open(self, hear: Hear) -> None:
         """Make a queue and consume it."""
-        import aiormq
+        from pamqp import commands
 
-        async def on_message(_message: Any) -> None:
-            hear(1)
+        place = urlsplit(self.address)
+        self._reader, self._writer = await asyncio.open_connection(place.hostname, place.port)
+        self._writer.write(b"AMQP\x00\x00\x09\x01")
+        await self._read_frame()
+        plain = f"\0{place.username}\0{place.password}"
+        self._write(0, commands.Connection.StartOk(client_properties={}, mechanism="PLAIN", response=plain))
+        await self._read_frame()
+        self._write(0, commands.Connection.TuneOk(channel_max=1, frame_max=131_072, heartbeat=0))
+        await self._ask(0, commands.Connection.Open(virtual_host=unquote(place.path[1:])))
+        await self._ask(1, commands.Channel.Open())
+        await self._ask(1, commands.Queue.Declare(queue=self.own, auto_delete=True))
+        await self._ask(1, commands.Basic.Consume(queue=self.own, consumer_tag="bench", no_ack=True))
+        self._listening = asyncio.create_task(self._listen(hear))
 
-        self._connection = await aiormq.connect(self.address)
-        # Any: the type that is declared for it lacks `wait`.
-        self._channel: Any = await self._connection.channel(publisher_confirms=False)
-        await self._channel.queue_declare(self.own, auto_delete=True)
-        await self._channel.basic_consume(self.own, on_message, no_ack=True)
+    def _write(self, channel: int, method: Any) -> None:
+        from pamqp import frame
+
+        self._writer.write(frame.marshal(method, channel))
+
+    async def _ask(self, channel: int, method: Any) -> None:
+        self._write(channel, method)
+        await self._read_frame()
+
+    async def _read_frame(self) -> int:
+        """Its length; what is in it nobody needs."""
+        head = await self._reader.readexactly(7)
+        size = int.from_bytes(head[3:], "big")
+        await self._reader.readexactly(size + 1)
+        return size + 8
+
+    async def _listen(self, hear: Hear) -> None:
+        length, held = sum([await self._read_frame() for _ in range(3)]), 0  # method, header, body
+        hear(1)
+        while data := await self._reader.read(1 << 16):
+            held += len(data)
+            whole, held = divmod(held, length)
+            if whole:
+                hear(whole)
 
     async def send(self, to: str, count: int) -> None:
-        """One after the other."""
-        for _ in range(count):
-            await self._channel.basic_publish(ROW.encode(), routing_key=to, wait=False)
+        """All at once."""
+        self._writer.write(_publication(to) * count)
+        await self._writer.drain()
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._connection.close()
+        """Close the socket."""
+        await _end(self._listening)
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+@cache
+def _publication(to: str) -> bytes:
+    from pamqp import body, commands, frame, header
+
+    publish = commands.Basic.Publish(exchange="", routing_key=to)
+    properties = header.ContentHeader(body_size=len(ROW), properties=commands.Basic.Properties())
+    return b"".join(frame.marshal(each, 1) for each in (publish, properties, body.ContentBody(ROW.encode())))
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -132,7 +132,7 @@ def measure(bench: Bench, *, kind: str) -> Sample:
 TITLES = {
     "redis": "Redis PUBLISH to a subscriber, bare sockets, 50 pipelined",
     "postgres": "pg_notify to a listener by psycopg, 50 in a statement",
-    "rabbitmq": "AMQP publish and consume by aiormq, without confirms",
+    "rabbitmq": "AMQP publish and consume by bare sockets, without confirms, 50 at once",
 }
 
 WORKLOADS = tuple(
