@@ -1,8 +1,8 @@
 """Hints: when a node is told that a normal channel got messages, and when it looks by itself.
 
 A hint for each batch wakes every session that listens, and this process, which then claims what little has come since.
-So a node whose receivers take many messages a second is told no more, and looks every millisecond instead, as a network
-card is polled under load; when it finds nothing, it is told again.
+So a node whose receivers take many messages a second is told no more, and looks every few milliseconds, as a network
+card is polled under load; when it finds nothing for a while, it is told again.
 
 It holds an advisory lock for each shard whose hints it needs, shared, in the session that LISTENs. Whoever publishes
 tries that lock, alone, until the end of its transaction: in vain if somebody needs hints. So whoever got the lock
@@ -25,9 +25,12 @@ __all__ = ["Hints"]
 # A node looks by itself when so many messages were taken within the window. Fewer are better taken one by one, at once.
 _MANY = 20
 _WINDOW = 0.01
-_EVERY = 0.001
+# It looks so often, and less often where it finds few: each look costs about as much as twenty messages. Seconds.
+_SOONEST = 0.001
+_LATEST = 0.004
+_FEW, _ENOUGH = 8, 24
 # What it finds nothing in for so long is quiet.
-_QUIET = 0.01
+_QUIET = 0.04
 
 _ASK = Statement("SELECT pg_advisory_lock_shared($1::bigint::integer, hashtext($2))")
 _ASK_NO_MORE = Statement("SELECT pg_advisory_unlock_shared($1::bigint::integer, hashtext($2))")
@@ -39,9 +42,17 @@ class _Look:
     def __init__(self, channel: str, found_at: float) -> None:
         self.channel = channel
         self.found_at = found_at
+        self.pause = _SOONEST
         self.resting = False  # until the next look there is nothing to claim, as far as is known
         self.asking = False  # for hints
         self.timer: asyncio.TimerHandle | None = None
+
+    def adapt(self, count: int) -> None:
+        """So many were found, and no more are there."""
+        if count < _FEW:
+            self.pause = min(_LATEST, 2 * self.pause)
+        elif count > _ENOUGH:
+            self.pause = max(_SOONEST, self.pause / 2)
 
 
 class Hints:
@@ -102,6 +113,8 @@ class Hints:
         if look is not None:
             look.found_at = now if count else look.found_at
             look.resting = count < limit
+            if look.resting:
+                look.adapt(count)
         elif count and self._is_much(channel, count, now):
             self._begin(channel, now)
 
@@ -124,7 +137,7 @@ class Hints:
         self._spawn(self._ask_no_more(look, wire))
 
     def _look_later(self, look: _Look) -> None:
-        look.timer = asyncio.get_running_loop().call_later(_EVERY, self._look, look)
+        look.timer = asyncio.get_running_loop().call_later(look.pause, self._look, look)
 
     def _look(self, look: _Look) -> None:
         look.resting = False
