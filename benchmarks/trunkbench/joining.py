@@ -16,7 +16,9 @@ LIMIT_SECONDS = 30.0
 JUDGED_AFTER_SECONDS = 2.0
 
 
-async def join_all(layer: Layer, joins: Iterable[tuple[str, str]], *, count: int) -> None:
+async def join_all(
+    layer: Layer, joins: Iterable[tuple[str, str]], *, count: int, within: float = LIMIT_SECONDS
+) -> None:
     """Add these channels to these groups from several tasks, or raise Unmeasurable when it would take too long."""
     waiting, done, started = iter(joins), 0, clock()
 
@@ -26,7 +28,7 @@ async def join_all(layer: Layer, joins: Iterable[tuple[str, str]], *, count: int
             await layer.group_add(group, channel)
             done += 1
             took = clock() - started
-            if took > JUDGED_AFTER_SECONDS and (needed := took / done * count) > LIMIT_SECONDS:
+            if took > JUDGED_AFTER_SECONDS and (needed := took / done * count) > within:
                 raise Unmeasurable(f"{count:,} joins would take {needed:,.0f} s")
 
     tasks = [asyncio.create_task(work(waiting)) for _ in range(TASKS)]

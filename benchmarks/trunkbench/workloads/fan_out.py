@@ -12,7 +12,7 @@ from typing import Any
 from trunkbench.crew import SPAWN, Crew, Member
 from trunkbench.figures import Bench, Figure, Pace, Sample, Workload, clock, crosses_processes
 from trunkbench.joining import join_all
-from trunkbench.layer import PATIENCE_SECONDS, Layer, make_message, running, settle
+from trunkbench.layer import PATIENCE_SECONDS, Layer, make_message, running, settle, until_received
 from trunkbench.ledger import Account, Ledger, add_up
 from trunkbench.link import Link, readable
 
@@ -21,6 +21,9 @@ SIZES = ((1_000, 1), (100, 1), (10_000, 1), (100, 4), (1_000, 4), (10_000, 4))
 # group_sends that not yet all members have. Far under the default capacity of 100, and under what Redis holds back
 # for a subscriber.
 WINDOW = 8
+JOINED_WITHIN, READY_WITHIN = 10.0, 25.0
+# Deliveries a second of a layer that is slow and not deaf.
+SLOW = 2_000
 
 
 class Audience:
@@ -38,7 +41,8 @@ class Audience:
     async def join(self) -> None:
         """Make the members and add them to the group."""
         self._channels = [await self._layer.new_channel() for _ in range(self._size)]
-        await join_all(self._layer, ((self._group, channel) for channel in self._channels), count=self._size)
+        joins = ((self._group, channel) for channel in self._channels)
+        await join_all(self._layer, joins, count=self._size, within=JOINED_WITHIN)
         await settle(self._layer, self._channels[-1])
 
     def listening(self) -> list[Coroutine[Any, Any, None]]:
@@ -65,7 +69,8 @@ class Audience:
 class Window:
     """Bounds the group_sends that are under way to audiences in several processes."""
 
-    def __init__(self, *, audiences: int = 1) -> None:
+    def __init__(self, *, size: int, audiences: int = 1) -> None:
+        self._patience = PATIENCE_SECONDS + size / SLOW
         self._free = asyncio.Event()
         self._sent = 0
         self._done = [0] * audiences
@@ -91,7 +96,7 @@ class Window:
     async def _until(self, under_way: int) -> None:
         while self._sent - min(self._done) > under_way:
             self._free.clear()
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 await self._free.wait()
 
 
@@ -118,14 +123,17 @@ async def members(layer: Layer, link: Link, *, group: str, size: int, acknowledg
         base = 0
         async for order in link.orders():
             ledger = audience.ledger
+            await until_received(ledger, order.data["sent"] * size, patience=PATIENCE_SECONDS)
             account = audience.account(order.data["sent"])
             link.tell("report", last_at=ledger.last_at, count=ledger.received - base, account=account)
             base = ledger.received
 
 
-async def sender(layer: Layer, link: Link, *, group: str, acknowledged: Sequence[Connection[Any, Any]]) -> None:
+async def sender(
+    layer: Layer, link: Link, *, group: str, size: int, acknowledged: Sequence[Connection[Any, Any]]
+) -> None:
     """The process of the sender."""
-    window = Window(audiences=len(acknowledged))
+    window = Window(size=size, audiences=len(acknowledged))
 
     async def watch(audience: int) -> None:
         pipe = acknowledged[audience]
@@ -154,19 +162,20 @@ class Room:
             crew.start(members, group=group, size=size, acknowledge=tells)
             for size, (_, tells) in zip(sizes, pipes, strict=True)
         ]
-        self._source = crew.start(sender, group=group, acknowledged=[hears for hears, _ in pipes])
+        hearing = [hears for hears, _ in pipes]
+        self._source = crew.start(sender, group=group, size=sum(sizes), acknowledged=hearing)
         for process in (*self._audiences, self._source):
-            process.expect("ready", within=120)
+            process.expect("ready", within=READY_WITHIN)
         self.received = 0
         self.account = Account()
 
     def batch(self, count: int) -> float:
         """group_send this often; return the seconds until the last delivery."""
         self._source.say("send", count=count)
-        sent = self._source.expect("sent", within=120)
+        sent = self._source.expect("sent", within=60)
         for audience in self._audiences:
             audience.say("report", sent=sent["sent"])
-        reports = [audience.expect("report", within=30) for audience in self._audiences]
+        reports = [audience.expect("report", within=60) for audience in self._audiences]
         self.received = sum(report["count"] for report in reports)
         self.account = add_up(report["account"] for report in reports)
         return float(max(report["last_at"] for report in reports) - sent["first_at"])
@@ -176,7 +185,8 @@ def measure(bench: Bench, *, size: int, processes: int) -> Sample:
     """This many members, spread over so many processes, and one that sends."""
     with bench.crew() as crew:
         room = Room(crew, group=f"{bench.run_id}.room", sizes=[size // processes] * processes)
-        count, seconds = Pace(first=4, limit=20_000, seconds=bench.seconds).measure(room.batch)
+        first = 4 if size <= 1_000 else 1
+        count, seconds = Pace(first=first, limit=20_000, seconds=bench.seconds).measure(room.batch)
         rate = room.received / seconds
         figures = {"rate": rate, "sends": rate / size}
         return Sample(figures=figures, account=room.account, amount=count * size)

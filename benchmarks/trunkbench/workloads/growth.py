@@ -100,12 +100,12 @@ def measure_groups(bench: Bench, *, groups: int) -> Sample:
         target = crew.start(members, run_id=bench.run_id, groups=groups)
         source = crew.start(sender, run_id=bench.run_id, groups=groups)
         source.expect("ready", within=30)
-        joins = target.expect("ready", within=120)["joins"]
+        joins = target.expect("ready", within=45)["joins"]
         state: dict[str, Any] = {}
 
         def batch(count: int) -> float:
             source.say("send", count=max(count, size))
-            state.update(source.expect("sent", within=120))
+            state.update(source.expect("sent", within=60))
             target.say("expect", sent=sum(state["totals"]))
             return float(target.expect("received", within=120)["last_at"] - state["first_at"])
 

@@ -32,7 +32,7 @@ async def pair(layer: Layer, link: Link, *, seconds: float) -> None:
 
 async def room(layer: Layer, link: Link, *, seconds: float, group: str) -> None:
     """1,000 tasks in receive() and one that sends to their group, on one loop."""
-    window, sent = Window(), 0
+    window, sent = Window(size=MEMBERS), 0
     audience = Audience(layer, group=group, size=MEMBERS, complete=window.open_one)
     await audience.join()
 
