@@ -6,10 +6,25 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from channels_trunk.exceptions import TransportUnavailable
+
 from .errors import AmqpError
+from .frames import Frame
 from .publishing import Batch, Confirms, Publication
 from .topology import QueueSpec
-from .wire import Method, Properties, content, method, read_content_header, read_short, short, table
+from .wire import (
+    BODY,
+    HEADER,
+    METHOD,
+    Method,
+    Properties,
+    content,
+    method,
+    read_content_header,
+    read_short,
+    short,
+    table,
+)
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -18,6 +33,8 @@ __all__ = ["Channel", "Delivery"]
 
 _read_index = struct.Struct(">I").unpack_from
 _read_tag = struct.Struct(">QB").unpack_from
+# What has to do with messages and confirms alone.
+_LIGHT = frozenset((Method.BASIC_DELIVER, Method.BASIC_RETURN, Method.BASIC_ACK, Method.BASIC_NACK))
 _NO_TABLE = b"\x00\x00\x00\x00"
 
 
@@ -32,9 +49,9 @@ class Delivery(NamedTuple):
 
 
 class Channel:
-    """Made by Connection.channel(); everything runs on the connection's loop."""
+    """Made by Connection.channel(). Everything runs on the connection's loop, unless its text says otherwise."""
 
-    def __init__(self, connection: "Connection", number: int) -> None:
+    def __init__(self, connection: "Connection", number: int, *, anywhere: bool = False) -> None:
         self.number = number
         self.error: AmqpError | None = None  # why it is closed
         self.on_messages: Callable[[Sequence[Delivery]], None] | None = None
@@ -42,6 +59,7 @@ class Channel:
         self.on_closed: Callable[[AmqpError], None] | None = None
         self.consumers: dict[str, Callable[[Delivery], None]] = {}
         self._connection = connection
+        self._anywhere = anywhere
         self._answers: deque[tuple[int, asyncio.Future[Any]]] = deque()  # with what was asked
         self._inbox: list[Delivery] = []
         self._head = b""  # of the message that is coming in
@@ -64,7 +82,7 @@ class Channel:
         return answer
 
     def tell(self, number: int, arguments: bytes) -> None:
-        """Send a method that has no answer."""
+        """Send a method that has no answer. Any thread."""
         if self.error is None:
             self._connection.write(method(self.number, number, arguments))
 
@@ -139,7 +157,7 @@ class Channel:
         return self.request(Method.BASIC_GET, b"\x00\x00" + short(queue) + b"\x00")
 
     def ack(self, tag: int, *, multiple: bool = False) -> None:
-        """Say that a message has been taken."""
+        """Say that a message has been taken. Any thread."""
         self.tell(Method.BASIC_ACK, struct.pack(">QB", tag, multiple))
 
     def requeue(self, tag: int) -> None:
@@ -154,15 +172,36 @@ class Channel:
 
     # --- publishing
 
-    def publish(self, publications: Sequence[Publication]) -> Batch:
-        """Send messages; the batch is done when the broker has confirmed them all."""
-        batch = Batch(len(publications), self._connection.loop.create_future())
-        if self.error is not None:
-            batch.fail(self.error.another())
-            return batch
-        self._confirms.expect(batch, publications)
-        self._connection.write(b"".join(map(self._content, publications)))
-        return batch
+    def publish(self, publications: Sequence[Publication]) -> "asyncio.Future[Batch]":
+        """Send messages; the answer comes when the broker has confirmed them all."""
+        done: asyncio.Future[Batch] = self._connection.loop.create_future()
+        if not self.start(publications, lambda batch: self._connection.in_loop(_tell, done, batch)):
+            done.set_exception(self._why_closed())
+            done.exception()  # whoever publishes may give up
+        return done
+
+    def start(self, publications: Sequence[Publication], finish: Callable[[Batch], None]) -> bool:
+        """As publish(), in any thread; `finish` is called in any, too. False if the channel is closed."""
+        batch = Batch(len(publications), finish)
+        if not publications:
+            finish(batch)
+            return True
+        frames = b"".join(map(self._content, publications))
+        return self._connection.write(frames, first=lambda: self._confirms.expect(batch, publications))
+
+    def unconfirmed(self) -> list[Batch]:
+        """What the broker has not confirmed."""
+        return self._confirms.waiting()
+
+    def give_up(self, batches: Sequence[Batch], error: TransportUnavailable) -> None:
+        """Wait no more for the confirms of these."""
+        for batch in batches:
+            if self._confirms.give_up(batch):
+                batch.error = error
+                batch.finish(batch)
+
+    def _why_closed(self) -> AmqpError:
+        return AmqpError("the channel is closed") if self.error is None else self.error.another()
 
     def _content(self, publication: Publication) -> bytes:
         names = short(publication.exchange) + short(publication.routing_key)
@@ -174,12 +213,29 @@ class Channel:
 
     def _confirm(self, payload: bytes, *, refused: bool) -> None:
         number, bits = _read_tag(payload, 4)
-        self._confirms.confirm(number, multiple=bool(bits & 1), refused=refused)
+        for batch in self._confirms.confirm(number, multiple=bool(bits & 1), refused=refused):
+            batch.finish(batch)
 
     # --- what comes in
 
-    def heard(self, payload: bytes) -> None:
-        """A method has come."""
+    def takes_here(self, frame: Frame) -> bool:
+        """Whether any thread may call heard() for this frame, and then flush(); else the connection's loop must."""
+        return self._anywhere and (frame.kind != METHOD or _read_index(frame.payload)[0] in _LIGHT)
+
+    def heard(self, frame: Frame) -> None:
+        """A frame has come."""
+        if frame.kind == METHOD:
+            self._heard_method(frame.payload)
+        elif frame.kind == HEADER:
+            self._heard_header(frame.payload)
+        elif frame.kind == BODY:
+            self._heard_body(frame.payload)
+
+    def in_loop(self, function: Callable[..., object], *args: Any) -> None:
+        """Call it in the connection's loop. Any thread."""
+        self._connection.in_loop(function, *args)
+
+    def _heard_method(self, payload: bytes) -> None:
         (index,) = _read_index(payload)
         if index in (Method.BASIC_DELIVER, Method.BASIC_GET_OK, Method.BASIC_RETURN):
             self._head = payload
@@ -219,15 +275,13 @@ class Channel:
         if self.on_cancelled is not None:
             self.on_cancelled(tag)
 
-    def heard_header(self, payload: bytes) -> None:
-        """The header of a message has come."""
+    def _heard_header(self, payload: bytes) -> None:
         self._missing, self._properties = read_content_header(payload)
         self._pieces = []
         if not self._missing:
             self._complete(b"")
 
-    def heard_body(self, payload: bytes) -> None:
-        """A piece of a message's body has come."""
+    def _heard_body(self, payload: bytes) -> None:
         self._missing -= len(payload)
         if self._missing > 0 or self._pieces:
             self._pieces.append(payload)
@@ -272,10 +326,21 @@ class Channel:
             if not answer.done():
                 answer.set_exception(error.another())
                 answer.exception()
-        for batch in self._confirms.take_all():
-            batch.fail(error.another())
+        for batch in self._confirms.close():
+            batch.error = error.another()
+            batch.finish(batch)
         if self.on_closed is not None:
             self.on_closed(error)
+
+
+def _tell(done: "asyncio.Future[Batch]", batch: Batch) -> None:
+    if done.done():
+        return
+    if batch.error is None:
+        done.set_result(batch)
+    else:
+        done.set_exception(batch.error)
+        done.exception()  # whoever published may have given up
 
 
 def _result(index: int, payload: bytes) -> Any:

@@ -1,42 +1,27 @@
 """One AMQP connection: the handshake, the frames, and the heartbeats that tell a broker that hangs from one at rest.
 
-Why not a library: see docs/explanation/rabbitmq.md. It runs on one event loop, and is not used again once it is lost.
+Why not a library: see docs/explanation/rabbitmq.md. It is not used again once it is lost.
 """
 
 import asyncio
 import ssl
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.fork_gate import connecting
 
 from .address import Address
 from .channel import Channel
 from .errors import AmqpError
-from .wire import (
-    BODY,
-    HEADER,
-    HEARTBEAT,
-    HEARTBEAT_FRAME,
-    METHOD,
-    PROTOCOL_HEADER,
-    Method,
-    method,
-    read_short,
-    short,
-    table,
-)
+from .frames import FRAME_MAX, Frame, FrameBuffer
+from .line import Line
+from .loop_calls import LoopCalls
+from .wire import HEARTBEAT_FRAME, METHOD, PROTOCOL_HEADER, Method, method, read_short, short, table
 
 __all__ = ["Connection"]
 
-_read_frame_head = struct.Struct(">BHI").unpack_from
-_FRAME_END = 0xCE
-_KINDS = (METHOD, HEADER, BODY, HEARTBEAT)
-# Larger pieces of memory are asked of the system one by one and given back at once: with the usual frames of 128 KiB,
-# and what asyncio reads at once, a message of 1 MB took 2.3 ms to be read, and takes 0.2 ms so.
-_FRAME_MAX = 61_440
-_READ_MAX = 65_536
 _CLOSE_WITHIN = 1.0
 
 _PROPERTIES = {
@@ -51,27 +36,41 @@ _PROPERTIES = {
 }
 
 
-class Connection(asyncio.BufferedProtocol):
-    """Everything runs on the loop that opened it. `lost` is called once, if it ends before close()."""
+class Connection:
+    """Belongs to the loop that opened it. Other threads may read() and write(), and are in a channel only for those.
 
-    def __init__(self, address: Address, *, lost: Callable[[AmqpError], None], blocked: Callable[[str], None]) -> None:
+    `lost` is called once, if it ends before close(); `came` when it has read by itself.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        lost: Callable[[AmqpError], None],
+        blocked: Callable[[str], None],
+        came: Callable[[], None] = lambda: None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.address = address
-        self.frame_max = _FRAME_MAX
+        self.frame_max = FRAME_MAX
         self.blocked = ""
         """Why the broker takes nothing from publishers at the moment."""
+        self.reads = 0
+        """Counts what was read, so that one can see whether anybody reads."""
+        self.is_closing = False
         self._lost = lost
         self._on_blocked = blocked
-        self._transport: asyncio.Transport | None = None
+        self._came = came
+        self._line: Line | None = None
+        self._reads_here = False
+        self._reading = threading.Lock()  # held by whoever reads
+        self._reader: int | None = None  # its thread
+        self._frames = FrameBuffer()
+        self._calls = LoopCalls(self.loop)
         self._ready: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
-        self._channels: dict[int, Channel] = {}
-        self._touched: set[Channel] = set()
-        self._buffer = bytearray(_READ_MAX)
-        self._view = memoryview(self._buffer)
-        self._filled = 0
+        self._channels: dict[int, Channel] = {}  # changed in the loop alone
         self._error: AmqpError | None = None
-        self.is_closing = False
         self._heartbeat = address.heartbeat
         self._heard_at = self.loop.time()
         self._pulse: asyncio.TimerHandle | None = None
@@ -81,11 +80,11 @@ class Connection(asyncio.BufferedProtocol):
     async def open(self, context: ssl.SSLContext | None) -> None:
         """Connect and introduce ourselves; raises AmqpError, OSError or TransportUnavailable."""
         address = self.address
-        secure = (context or ssl.create_default_context()) if address.is_tls else None
         try:
             async with asyncio.timeout(address.connection_timeout):
-                async with connecting.passing():
-                    await self.loop.create_connection(lambda: self, address.host, address.port, ssl=secure)
+                self._line = await Line.connect(address, context)
+                self.read_here()
+                self.write(PROTOCOL_HEADER)
                 await self._ready
         except TimeoutError as error:
             self.abort()
@@ -96,9 +95,9 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             raise
 
-    async def channel(self, number: int, *, confirms: bool = False) -> Channel:
-        """Open a channel; `number` must be free."""
-        channel = self._channels[number] = Channel(self, number)
+    async def channel(self, number: int, *, confirms: bool = False, anywhere: bool = False) -> Channel:
+        """Open a channel; `number` must be free. With `anywhere`, its messages and confirms are taken in any thread."""
+        channel = self._channels[number] = Channel(self, number, anywhere=anywhere)
         if self._error is not None:
             channel.ended(self._error)
         await channel.request(Method.CHANNEL_OPEN, b"\x00")
@@ -114,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
     async def close(self) -> None:
         """Say goodbye, and free the socket; never raises."""
         self.is_closing = True
-        if self._transport is not None and not self._transport.is_closing() and self._error is None:
+        if self._line is not None and self._error is None:
             self.write(method(0, Method.CONNECTION_CLOSE, struct.pack(">H", 200) + short("") + b"\x00\x00\x00\x00"))
             await asyncio.wait({self._closed}, timeout=_CLOSE_WITHIN)
         self.abort()
@@ -122,9 +121,14 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Free the socket at once."""
         self.is_closing = True
-        if self._transport is not None:
-            self._transport.abort()
+        self._free()
         self._end(AmqpError("the connection was closed"))
+
+    def _free(self) -> None:
+        self.read_elsewhere()
+        if self._line is not None:
+            with self._reading:
+                self._line.close()
 
     @property
     def is_over(self) -> bool:
@@ -133,75 +137,112 @@ class Connection(asyncio.BufferedProtocol):
 
     def file_descriptor(self) -> int:
         """The socket's, or -1."""
-        found = self._transport.get_extra_info("socket") if self._transport is not None else None
-        return -1 if found is None else found.fileno()
+        return -1 if self._line is None else self._line.fileno()
 
-    def write(self, data: bytes) -> None:
-        """Send bytes; what the socket does not take at once waits in memory."""
-        if self._transport is not None and self._error is None:
-            self._transport.write(data)
+    # --- out, any thread
 
-    # --- asyncio.BufferedProtocol
+    def write(self, data: bytes, *, first: Callable[[], bool] | None = None) -> bool:
+        """Send bytes; what the socket does not take at once waits in memory. False if the connection has ended.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        if self.is_closing:
-            transport.abort()
-            return
-        transport.write(PROTOCOL_HEADER)
+        `first` is called before, and whatever others write comes before or after both. If it is False, nothing is sent.
+        """
+        line = self._line
+        if line is None:
+            return False
+        with line.lock:
+            if self._error is not None or (first is not None and not first()):
+                return False
+            line.write(data)
+        return True
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
-        self._end(AmqpError(str(exc) if exc else "the connection was closed by the other side"))
-        if not self._closed.done():
-            self._closed.set_result(None)
+    # --- in: one thread at a time reads
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to put what comes; there is always room, as no frame is as long."""
-        return self._view[self._filled :]
+    def read_here(self) -> None:
+        """Read in the connection's own loop."""
+        if not self._reads_here and (descriptor := self.file_descriptor()) >= 0:
+            self._reads_here = True
+            self.loop.add_reader(descriptor, self._read_here)
 
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take what is complete."""
+    def read_elsewhere(self) -> None:
+        """Leave it to others to call read()."""
+        if self._reads_here:
+            self._reads_here = False
+            if (descriptor := self.file_descriptor()) >= 0:
+                self.loop.remove_reader(descriptor)
+
+    def bell(self) -> int | None:
+        """A descriptor that is readable when read() would find something, for any loop; None where there is none."""
+        return None if self._line is None else self._line.bell()
+
+    @property
+    def has_some(self) -> bool:
+        """Whether there is something to read."""
+        return self._line is not None and self._line.has_some
+
+    def _read_here(self) -> None:
+        self.read()
+        if self._line is not None and self._line.is_at_end:
+            self.read_elsewhere()
+        self._came()
+
+    def read(self) -> bool:
+        """Take what has come; whether there may be more. Any thread."""
+        with self._reading:
+            self._reader = threading.get_ident()
+            try:
+                more = self._read()
+            finally:
+                self._reader = None
+        self._calls.go()
+        return more
+
+    def _read(self) -> bool:
+        line = self._line
+        if line is None or line.is_at_end:
+            return False
+        room = self._frames.room()
+        try:
+            count = line.read_into(room)
+            frames = self._frames.take(count) if count else ()
+        except (EOFError, OSError) as error:
+            self._calls.add(self._ended_by_other_side, AmqpError(str(error) or type(error).__name__))
+            return False
+        except AmqpError as error:
+            self._calls.add(self._fail, error)
+            return False
+        self.reads += 1
         self._heard_at = self.loop.time()
-        end = self._filled + nbytes
-        data = bytes(self._view[:end])
-        position = 0
-        while end - position > 7:
-            kind, number, size = _read_frame_head(data, position)
-            stop = position + 7 + size
-            if kind not in _KINDS or size > self.frame_max or (stop < end and data[stop] != _FRAME_END):
-                self._fail(AmqpError("what came is not AMQP 0-9-1"))
-                return
-            if stop >= end:
-                break
-            self._heard(kind, number, data[position + 7 : stop])
-            position = stop + 1
-        self._filled = end - position
-        if position and self._filled:
-            self._buffer[: self._filled] = data[position:]
-        touched, self._touched = self._touched, set()
-        for channel in touched:
+        self._sort(frames)
+        return count == len(room)
+
+    def _sort(self, frames: Sequence[Frame]) -> None:
+        touched: dict[int, Channel] = {}
+        for frame in frames:
+            channel = self._channels.get(frame.channel) if frame.channel else None
+            if channel is not None and channel.takes_here(frame):
+                touched[frame.channel] = channel
+                channel.heard(frame)
+            else:
+                self._calls.add(self._heard, frame)
+        for channel in touched.values():
             channel.flush()
 
-    def _heard(self, kind: int, number: int, payload: bytes) -> None:
-        if number:
-            channel = self._channels.get(number)
-            if channel is None:
-                return
-            if kind == METHOD:
-                channel.heard(payload)
-            elif kind == HEADER:
-                self._touched.add(channel)
-                channel.heard_header(payload)
-            elif kind == BODY:
-                self._touched.add(channel)
-                channel.heard_body(payload)
-        elif kind == METHOD:
-            self._heard_connection(int.from_bytes(payload[:4], "big"), payload)
+    def in_loop(self, function: Callable[..., object], *args: Any) -> None:
+        """Call it in the connection's loop: at once, if that is here and nobody here is reading, else soon."""
+        self._calls.add(function, *args)
+        if self._reader != threading.get_ident():
+            self._calls.go()
 
-    def _heard_connection(self, index: int, payload: bytes) -> None:
+    # --- what is heard in the loop
+
+    def _heard(self, frame: Frame) -> None:
+        if not frame.channel:
+            if frame.kind == METHOD:
+                self._heard_method(int.from_bytes(frame.payload[:4], "big"), frame.payload)
+        elif (channel := self._channels.get(frame.channel)) is not None:
+            channel.heard(frame)
+
+    def _heard_method(self, index: int, payload: bytes) -> None:
         if index == Method.CONNECTION_START:
             response = f"\0{self.address.user}\0{self.address.password}".encode()
             packed = struct.pack(">I", len(response)) + response
@@ -216,8 +257,8 @@ class Connection(asyncio.BufferedProtocol):
             code = int.from_bytes(payload[4:6], "big")
             self._reply(Method.CONNECTION_CLOSE_OK, b"")
             self._fail(AmqpError(read_short(payload, 6)[0].decode(errors="replace"), code))
-        elif index == Method.CONNECTION_CLOSE_OK and not self._closed.done():
-            self._closed.set_result(None)
+        elif index == Method.CONNECTION_CLOSE_OK:
+            self._other_side_closed()
         elif index == Method.CONNECTION_BLOCKED:
             self._set_blocked(read_short(payload, 4)[0].decode(errors="replace") or "no reason given")
         elif index == Method.CONNECTION_UNBLOCKED:
@@ -227,7 +268,7 @@ class Connection(asyncio.BufferedProtocol):
         self.write(method(0, index, arguments))
 
     def _tune(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
-        self.frame_max = min(frame_max or _FRAME_MAX, _FRAME_MAX)
+        self.frame_max = min(frame_max or FRAME_MAX, FRAME_MAX)
         # The smaller of both wishes; one who wishes none leaves it to the other.
         self._heartbeat = min(self._heartbeat, heartbeat or self._heartbeat)
         tuned = struct.pack(">HIH", channel_max, self.frame_max, max(1, round(self._heartbeat)))
@@ -248,11 +289,17 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- the end
 
+    def _ended_by_other_side(self, error: AmqpError) -> None:
+        self._end(error)
+        self._other_side_closed()
+
+    def _other_side_closed(self) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+
     def _fail(self, error: AmqpError) -> None:
         self._end(error)
-        if self._transport is not None:
-            # After what has been written, the answer to a close among it.
-            self._transport.close()
+        self._free()
 
     def _end(self, error: AmqpError) -> None:
         if self._error is not None:

@@ -19,7 +19,7 @@ __all__ = ["Inbox", "envelope_of_plain"]
 
 
 class Inbox:
-    """Outlives connections; everything runs on the hub's loop."""
+    """Outlives connections. One thread at a time reads; the rolls are the hub's loop's."""
 
     def __init__(self, context: NodeContext, settings: RabbitMQSettings) -> None:
         self._context = context
@@ -27,33 +27,37 @@ class Inbox:
         self._own = context.node.encode() + b"."
         # The broker sends so many before it needs an acknowledgement: it cannot bring an older one again.
         self._memory = 2 * settings.prefetch_count
+        self._arrived: list[Envelope] = []
         self._acks = Acks(settings.prefetch_count)
         self._recent: OrderedDict[bytes | int, None] = OrderedDict()
         self._rolls: dict[bytes, tuple[set[str], asyncio.Future[frozenset[str]]]] = {}
 
     def read(self, channel: Channel, deliveries: Sequence[Delivery]) -> None:
-        """Hand over what has come, and have it acknowledged."""
-        envelopes: list[Envelope] = []
+        """Keep what has come for take(), and have it acknowledged."""
         for delivery in deliveries:
-            self._take(delivery, envelopes)
-        if envelopes:
-            self._context.sink.received(envelopes)
+            kind = delivery.properties.content_type
+            if kind in (ROLL_TYPE, BARRIER_TYPE):
+                channel.in_loop(self._answered, delivery)
+            else:
+                self._keep(delivery)
         self._acks.note(channel, deliveries[-1].tag, count=len(deliveries))
 
-    def _take(self, delivery: Delivery, envelopes: list[Envelope]) -> None:
+    def take(self) -> list[Envelope]:
+        """What has come since the last time; by the thread that read it."""
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def _keep(self, delivery: Delivery) -> None:
         kind, number = delivery.properties.content_type, delivery.properties.message_id
         if kind == FRAME_TYPE and number.startswith(self._own):
-            return
-        if kind in (ROLL_TYPE, BARRIER_TYPE):
-            self._answered(delivery)
             return
         if self._had(number or hash(delivery.body), again=delivery.is_redelivered):
             return
         try:
             if kind == FRAME_TYPE:
-                envelopes += self._context.codec.decode_frame(delivery.body)[1]
+                self._arrived += self._context.codec.decode_frame(delivery.body)[1]
             else:
-                envelopes.append(envelope_of_plain(delivery.body, self._context, self._settings))
+                self._arrived.append(envelope_of_plain(delivery.body, self._context, self._settings))
         except DecodeError as error:
             self._context.sink.skipped(error)
 

@@ -86,7 +86,7 @@ class Ledger:
             Publication("", self._spec.name, properties, msgspec.msgpack.encode(note), must_arrive=True)
             for note in notes
         ]
-        await self._link.publisher.publish(publications).done
+        await self._link.publisher.publish(publications)
 
     async def read(self, *, forget_members: bool = False) -> Notes:
         """Read everything and write it back in short; with `forget_members`, only which channels there are."""

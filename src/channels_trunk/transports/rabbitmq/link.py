@@ -98,17 +98,19 @@ async def connected(
     is_first_time: bool,
     lost: Callable[[AmqpError], None],
     blocked: Callable[[str], None],
+    came: Callable[[], None] = lambda: None,
 ) -> Link:
     """Connect to the first broker that takes us, beginning with the address of this number."""
     failures: list[TransportError] = []
     count = len(settings.addresses)
     for number in range(count):
         address = settings.addresses[(first + number) % count]
-        connection = Connection(address, lost=lost, blocked=blocked)
+        connection = Connection(address, lost=lost, blocked=blocked, came=came)
         try:
             await connection.open(settings.ssl_context)
-            publisher = await connection.channel(_PUBLISHER, confirms=True)
-            inbox, desk = await connection.channel(_INBOX), await connection.channel(_DESK)
+            publisher = await connection.channel(_PUBLISHER, confirms=True, anywhere=True)
+            inbox = await connection.channel(_INBOX, anywhere=True)
+            desk = await connection.channel(_DESK)
         except (AmqpError, OSError) as error:
             connection.abort()
             failures.append(translated(error, address, opening=is_first_time))

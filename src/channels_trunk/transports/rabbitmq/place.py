@@ -80,7 +80,7 @@ class Place:
 
     async def _set_mark(self, link: Link) -> None:
         properties = Properties(MARK_TYPE, self._context.node.encode())
-        await link.publisher.publish([Publication("", self._mark.name, properties, b"")]).done
+        await link.publisher.publish([Publication("", self._mark.name, properties, b"")])
 
     async def look_after(self, link: Link) -> str:
         """Keep the mark, and remove what was given up; return why messages may have been lost, or nothing."""

@@ -9,10 +9,10 @@ from channels_trunk.exceptions import TransportUnavailable
 from .link import Link
 from .publishing import Batch, Publication
 
-__all__ = ["Confirmed", "confirmed"]
+__all__ = ["BLOCKED_SHARE", "Confirmed", "confirmed", "give_up_if_blocked", "what_arrived"]
 
 # A batch that the broker blocks is given up a little before the hub takes the broker for one that hangs.
-_BLOCKED_SHARE = 0.9
+BLOCKED_SHARE = 0.9
 
 
 class Confirmed(NamedTuple):
@@ -26,14 +26,19 @@ class Confirmed(NamedTuple):
 
 async def confirmed(link: Link, publications: Sequence[Publication]) -> Confirmed:
     """Publish, and wait for the broker's word; raises AmqpError, and TransportUnavailable if it takes nothing now."""
-    batch = link.publisher.publish(publications)
+    done = link.publisher.publish(publications)
     # A timer of its own, and no asyncio.timeout() with a shield in it: this is the way of every message.
-    patience = link.settings.send_timeout * _BLOCKED_SHARE
-    timer = asyncio.get_running_loop().call_later(patience, _give_up_if_blocked, link, batch)
+    patience = link.settings.send_timeout * BLOCKED_SHARE
+    timer = asyncio.get_running_loop().call_later(patience, _stop_waiting_if_blocked, link, done)
     try:
-        await batch.done
+        batch = await done
     finally:
         timer.cancel()
+    return what_arrived(batch, publications)
+
+
+def what_arrived(batch: Batch, publications: Sequence[Publication]) -> Confirmed:
+    """Of publications that the broker has confirmed."""
     if not batch.refused and not batch.returned:
         return Confirmed([], [])
     lost = [
@@ -44,6 +49,16 @@ async def confirmed(link: Link, publications: Sequence[Publication]) -> Confirme
     return Confirmed(sorted(batch.refused.difference(lost)), lost)
 
 
-def _give_up_if_blocked(link: Link, batch: Batch) -> None:
+def _stop_waiting_if_blocked(link: Link, done: "asyncio.Future[Batch]") -> None:
+    if (reason := link.connection.blocked) and not done.done():
+        done.set_exception(_takes_nothing(link, reason))
+
+
+def give_up_if_blocked(link: Link, batches: Sequence[Batch]) -> None:
+    """Wait no more for the confirms of these, if the broker still takes nothing."""
     if reason := link.connection.blocked:
-        batch.fail(TransportUnavailable(f"RabbitMQ at {link.address} takes no messages now: {reason}"))
+        link.publisher.give_up(batches, _takes_nothing(link, reason))
+
+
+def _takes_nothing(link: Link, reason: str) -> TransportUnavailable:
+    return TransportUnavailable(f"RabbitMQ at {link.address} takes no messages now: {reason}")

@@ -1,7 +1,8 @@
 """Publishing a batch of envelopes, and what it means that some of it did not arrive."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
@@ -9,31 +10,69 @@ from channels_trunk.transports.base import NodeContext
 
 from .link import Link
 from .outgoing import Parcel, parcels, published
-from .post import confirmed
-from .publishing import Publication
+from .post import Confirmed, confirmed, what_arrived
+from .publishing import Batch, Publication
 from .topology import Topology
 from .workers import Workers
 
-__all__ = ["Sending"]
+__all__ = ["Done", "Sending"]
+
+Done = Callable[[Sequence[int] | None], None]
+"""To be told that a batch is with the broker, or (None) that finish() has to see to it."""
+
+
+class _Sent(NamedTuple):
+    """What was published."""
+
+    link: Link
+    workers: Workers
+    batch: Sequence[Envelope]
+    parcels: Sequence[Parcel]
+    publications: Sequence[Publication]
 
 
 class Sending:
-    """Outlives connections; everything runs on the hub's loop."""
+    """Outlives connections. start() in any thread, the rest on the hub's loop; one batch at a time."""
 
     def __init__(self, context: NodeContext, topology: Topology) -> None:
         self._context = context
         self._topology = topology
         self._numbers = itertools.count(1)
+        self._begun: tuple[_Sent, Batch] | None = None  # what did not go as smoothly as the rest
 
     async def send(self, link: Link, workers: Workers, batch: Sequence[Envelope]) -> list[int]:
         """Publish, and wait for the broker's confirms; return the indexes of what found its channel full."""
         await workers.declare(sorted({e.target for e in batch if e.kind == Kind.QUEUE}))
-        sent = parcels(batch)
-        outcome = await confirmed(link, [self._publication(parcel, batch) for parcel in sent])
-        refused = await self._refused(link, batch, [sent[number] for number in outcome.refused])
-        if outcome.lost:
-            refused += await self._again(link, workers, batch, gone=[sent[number] for number in outcome.lost])
-        return refused
+        sent = self._packed(link, workers, batch)
+        return await self._refused(sent, await confirmed(link, sent.publications))
+
+    def start(self, link: Link, workers: Workers, batch: Sequence[Envelope], done: Done) -> bool:
+        """Publish, and have the confirms call `done`, in any thread; False if there is more to do than that."""
+        if any(envelope.kind == Kind.QUEUE and not workers.has_declared(envelope.target) for envelope in batch):
+            return False
+        sent = self._packed(link, workers, batch)
+
+        def finish(outcome: Batch) -> None:
+            if outcome.error is None and not outcome.refused and not outcome.returned:
+                done(())
+            else:
+                self._begun = sent, outcome
+                done(None)
+
+        return link.publisher.start(sent.publications, finish)
+
+    async def finish(self) -> list[int]:
+        """As send(), for what start() began and `done` was called for with None; raises AmqpError."""
+        if self._begun is None:
+            raise TransportUnavailable("the connection was lost")
+        (sent, outcome), self._begun = self._begun, None
+        if outcome.error is not None:
+            raise outcome.error
+        return await self._refused(sent, what_arrived(outcome, sent.publications))
+
+    def _packed(self, link: Link, workers: Workers, batch: Sequence[Envelope]) -> _Sent:
+        found = parcels(batch)
+        return _Sent(link, workers, batch, found, [self._publication(parcel, batch) for parcel in found])
 
     def _publication(self, parcel: Parcel, batch: Sequence[Envelope]) -> Publication:
         context = self._context
@@ -47,12 +86,18 @@ class Sending:
             number=next(self._numbers),
         )
 
-    async def _refused(self, link: Link, batch: Sequence[Envelope], full: Sequence[Parcel]) -> list[int]:
+    async def _refused(self, sent: _Sent, outcome: Confirmed) -> list[int]:
+        refused = await self._full(sent, [sent.parcels[number] for number in outcome.refused])
+        if outcome.lost:
+            refused += await self._again(sent, [sent.parcels[number] for number in outcome.lost])
+        return refused
+
+    async def _full(self, sent: _Sent, full: Sequence[Parcel]) -> list[int]:
         """What a queue that took nothing means: for a group a drop, for the others that the channel is full.
 
         In the moment in which a broker of a cluster dies, it refuses for its queues, too.
         """
-        refused: list[int] = []
+        link, refused = sent.link, list[int]()
         for parcel in full:
             if parcel.kind == Kind.GROUP:
                 self._context.sink.dropped(f"of a process or a worker in group {parcel.target}")
@@ -61,19 +106,18 @@ class Sending:
             ):
                 raise TransportUnavailable(f"RabbitMQ at {link.address} lost the queue of channel {parcel.target}")
             else:
-                refused += [index for index in parcel.indexes if batch[index].kind != Kind.CONTROL]
+                refused += [index for index in parcel.indexes if sent.batch[index].kind != Kind.CONTROL]
         return refused
 
-    async def _again(
-        self, link: Link, workers: Workers, batch: Sequence[Envelope], *, gone: Sequence[Parcel]
-    ) -> list[int]:
+    async def _again(self, sent: _Sent, gone: Sequence[Parcel]) -> list[int]:
         """The queues of these normal channels were deleted, or have expired: make them anew."""
+        link, workers = sent.link, sent.workers
         channels = sorted({parcel.target for parcel in gone})
         for channel in channels:
             workers.forget(channel)
         await workers.declare(channels)
-        outcome = await confirmed(link, [self._publication(parcel, batch) for parcel in gone])
+        outcome = await confirmed(link, [self._publication(parcel, sent.batch) for parcel in gone])
         if outcome.lost:
             names = ", ".join(sorted({gone[number].target for number in outcome.lost}))
             raise TransportUnavailable(f"RabbitMQ at {link.address} has no queue for normal channel {names}")
-        return await self._refused(link, batch, [gone[number] for number in outcome.refused])
+        return await self._full(sent, [gone[number] for number in outcome.refused])

@@ -9,7 +9,13 @@ from contextlib import contextmanager
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
+from channels_trunk.transports.base import (
+    Busy,
+    Capabilities,
+    Claimed,
+    NodeContext,
+    StartingTransport,
+)
 
 from .errors import NOT_FOUND, AmqpError, translated
 from .giving_back import GivingBack
@@ -19,9 +25,9 @@ from .ledger import Ledger
 from .link import Link, connected
 from .members import Members
 from .place import Place
-from .post import confirmed
+from .post import BLOCKED_SHARE, confirmed, give_up_if_blocked
 from .publishing import Publication
-from .sending import Sending
+from .sending import Done, Sending
 from .settings import RabbitMQSettings
 from .topology import BARRIER_TYPE, ROLL_TYPE
 from .wire import Properties
@@ -36,10 +42,10 @@ _SOON = 1.0
 _THOROUGHLY_EVERY = 600.0
 
 
-class RabbitMQTransport(Transport):
+class RabbitMQTransport(StartingTransport):
     """Runs on the hub's loop alone, over one connection."""
 
-    capabilities = Capabilities(crosses_processes=True, needs_interest=True)
+    capabilities = Capabilities(crosses_processes=True, needs_interest=True, starts=True)
 
     def __init__(self, settings: RabbitMQSettings) -> None:
         self._settings = settings
@@ -66,6 +72,7 @@ class RabbitMQTransport(Transport):
             is_first_time=not self._opened_before,
             lost=self._connection_lost,
             blocked=self._blocked,
+            came=self._hand_over,
         )
         self._link = link
         self._ledger = Ledger(link)
@@ -116,6 +123,9 @@ class RabbitMQTransport(Transport):
 
     def _blocked(self, reason: str) -> None:
         self._context.sink.stalled(reason and f"RabbitMQ takes no messages now: {reason}")
+        if reason and (link := self._link) is not None:
+            patience = self._settings.send_timeout * BLOCKED_SHARE
+            link.connection.loop.call_later(patience, give_up_if_blocked, link, link.publisher.unconfirmed())
 
     async def close(self, *, leave: bool) -> None:
         """Hang up; with `leave`, remove the node's queues."""
@@ -169,6 +179,22 @@ class RabbitMQTransport(Transport):
             raise Busy
         with self._translating(link):
             return await self._sending.send(link, self._workers, batch)
+
+    def start(self, batch: Sequence[Envelope], done: Done) -> bool:
+        """Send in the caller's thread; whoever reads the confirms calls `done`."""
+        link = self._link
+        if link is None or link.connection.blocked:
+            return False
+        return self._sending.start(link, self._workers, batch, done)
+
+    async def finish(self) -> Sequence[int]:
+        """Find out what became of what did not arrive."""
+        with self._translating(self._there()):
+            return await self._sending.finish()
+
+    def _hand_over(self) -> None:
+        if arrived := self._inbox.take():
+            self._context.sink.received(arrived)
 
     # --- groups
 

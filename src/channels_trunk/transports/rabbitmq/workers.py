@@ -62,6 +62,10 @@ class Workers:
                 await self._declare(channel)
                 self._declared.add(channel)
 
+    def has_declared(self, channel: str) -> bool:
+        """Whether its queue is there, as far as can be known. Any thread."""
+        return channel in self._declared
+
     async def _declare(self, channel: str) -> None:
         spec = self._link.settings.topology.channel_queue(channel, self._link.context.capacity_of(channel))
         if not await self._link.declare(spec) and channel not in self._complained:

@@ -1,5 +1,6 @@
 """When messages are acknowledged."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from channels_trunk.testing import eventually
@@ -16,6 +17,9 @@ class Heard:
     def ack(self, tag: int, *, multiple: bool) -> None:
         assert multiple
         self.tags.append(tag)
+
+    def in_loop(self, function: Callable[[], None]) -> None:
+        function()
 
 
 def channel() -> Any:

@@ -7,7 +7,8 @@ from typing import cast
 
 from channels_trunk.transports.rabbitmq.channel import Channel, Delivery
 from channels_trunk.transports.rabbitmq.connection import Connection
-from channels_trunk.transports.rabbitmq.wire import Method, short
+from channels_trunk.transports.rabbitmq.frames import Frame
+from channels_trunk.transports.rabbitmq.wire import HEADER, METHOD, Method, short
 
 
 class Broker:
@@ -19,11 +20,11 @@ class Broker:
         self.channel = Channel(cast(Connection, connection), 1)
 
     def answer(self, number: int, arguments: bytes = b"") -> None:
-        self.channel.heard(struct.pack(">I", number) + arguments)
+        self.channel.heard(Frame(METHOD, 1, struct.pack(">I", number) + arguments))
 
     def answer_get(self, tag: int) -> None:
         self.answer(Method.BASIC_GET_OK, struct.pack(">QB", tag, 0) + short("") + short("queue") + bytes(4))
-        self.channel.heard_header(struct.pack(">HHQH", 60, 0, 0, 0))
+        self.channel.heard(Frame(HEADER, 1, struct.pack(">HHQH", 60, 0, 0, 0)))
 
     def requeued(self) -> list[int]:
         nack = struct.pack(">I", Method.BASIC_NACK)

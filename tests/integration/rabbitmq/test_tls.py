@@ -1,0 +1,62 @@
+"""TLS: a broker with a certificate of its own, and clients that trust it or do not."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from channels_trunk.exceptions import TransportUnavailable
+from tests.integration.postgres.test_tls import make_certificate
+from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, works
+from tests.plugins.ports import LOOPBACK, free_port
+from tests.plugins.servers import RabbitServer
+from tests.plugins.servers.process import give_to_account
+
+BIG = {"type": "big", "text": "x" * 1_500_000}
+FILES = '[{{certfile, "{crt}"}}, {{keyfile, "{key}"}}]'
+START = 'rabbit_networking:start_ssl_listener({{"{host}", {port}, auto}}, ' + FILES + ", 1)."
+STOP = 'rabbit_networking:stop_tcp_listener({{"{host}", {port}}}).'
+
+
+@pytest.fixture
+def trusting() -> ssl.SSLContext:
+    """The context of a client; trusts nobody so far."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+@pytest.fixture
+def tls_url(broker: RabbitServer, url: str, trusting: ssl.SSLContext) -> Iterator[str]:
+    """The broker's vhost by a second listener, which has a certificate that `trusting` knows."""
+    certificate, key = make_certificate()
+    trusting.load_verify_locations(cadata=certificate.decode())
+    files: list[Path] = []
+    for name, content in (("test.crt", certificate), ("test.key", key)):
+        files.append(broker.folder / name)
+        files[-1].write_bytes(content)
+        give_to_account(files[-1])
+    port = free_port()
+    broker.ctl("eval", START.format(host=LOOPBACK, port=port, crt=files[0], key=files[1]))
+    parts = urlsplit(url)
+    yield parts._replace(scheme="amqps", netloc=f"{parts.netloc.rpartition(':')[0]}:{port}").geturl()
+    broker.ctl("eval", STOP.format(host=LOOPBACK, port=port))
+
+
+async def test_tls(make_layer: MakeLayer, tls_url: str, trusting: ssl.SSLContext, broker: RabbitServer) -> None:
+    one, other = make_layer(host=tls_url, ssl_context=trusting), make_layer(host=tls_url, ssl_context=trusting)
+    await works(one, other)
+    # More than one record, and more than the socket takes at once.
+    channel = await other.new_channel()
+    for _ in range(5):
+        await one.send(channel, BIG)
+    async with asyncio.timeout(10):
+        assert [await other.receive(channel) for _ in range(5)] == [BIG] * 5
+    assert "tlsv1" in broker.ctl("list_connections", "ssl_protocol").lower()
+
+    stranger = make_layer(host=tls_url, send_timeout=1)
+    with pytest.raises(TransportUnavailable, match=r"(?i)certificate") as refused:
+        await stranger.send("jobs", HELLO)
+    assert not re.search(urlsplit(tls_url).password or "?", str(refused.value))
