@@ -2,7 +2,7 @@
 
 A hint for each batch wakes every session that listens, and this process, which then claims what little has come since.
 So a node whose receivers take many messages a second is told no more, and looks every few milliseconds, as a network
-card is polled under load; when it finds nothing for a while, it is told again.
+card is polled under load; when it finds few for a while, it is told again.
 
 It holds an advisory lock for each shard whose hints it needs, shared, in the session that LISTENs. Whoever publishes
 tries that lock, alone, until the end of its transaction: in vain if somebody needs hints. So whoever got the lock
@@ -23,14 +23,16 @@ from .wire import ServerError, Statement, Wire
 __all__ = ["Hints"]
 
 # A node looks by itself when so many messages were taken within the window. Fewer are better taken one by one, at once.
-_MANY = 20
+_MANY = 32
 _WINDOW = 0.01
-# It looks so often, and less often where it finds few: each look costs about as much as twenty messages. Seconds.
+# It looks so often, and less often where it finds few: a look costs as much as twenty messages. Much less often would
+# hold up those who wait for an answer before they send the next. Seconds.
 _SOONEST = 0.001
-_LATEST = 0.004
+_LATEST = 0.002
 _FEW, _ENOUGH = 8, 24
-# What it finds nothing in for so long is quiet.
-_QUIET = 0.04
+# Where it finds fewer than these in this time, it asks for hints again.
+_TOO_FEW = 60
+_PERIOD = 0.04
 
 _ASK = Statement("SELECT pg_advisory_lock_shared($1::bigint::integer, hashtext($2))")
 _ASK_NO_MORE = Statement("SELECT pg_advisory_unlock_shared($1::bigint::integer, hashtext($2))")
@@ -39,13 +41,18 @@ _ASK_NO_MORE = Statement("SELECT pg_advisory_unlock_shared($1::bigint::integer, 
 class _Look:
     """A channel at which the node looks by itself."""
 
-    def __init__(self, channel: str, found_at: float) -> None:
+    def __init__(self, channel: str, since: float) -> None:
         self.channel = channel
-        self.found_at = found_at
+        self.begin_period(since)
         self.pause = _SOONEST
         self.resting = False  # until the next look there is nothing to claim, as far as is known
         self.asking = False  # for hints
         self.timer: asyncio.TimerHandle | None = None
+
+    def begin_period(self, now: float) -> None:
+        """Count what is found from now on."""
+        self.since = now
+        self.found = 0
 
     def adapt(self, count: int) -> None:
         """So many were found, and no more are there."""
@@ -111,7 +118,7 @@ class Hints:
         now = asyncio.get_running_loop().time()
         look = self._looks.get(channel)
         if look is not None:
-            look.found_at = now if count else look.found_at
+            look.found += count
             look.resting = count < limit
             if look.resting:
                 look.adapt(count)
@@ -140,12 +147,15 @@ class Hints:
         look.timer = asyncio.get_running_loop().call_later(look.pause, self._look, look)
 
     def _look(self, look: _Look) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - look.since >= _PERIOD:
+            if look.found < _TOO_FEW:
+                self._spawn_ask(look)
+                return
+            look.begin_period(now)
         look.resting = False
-        if asyncio.get_running_loop().time() - look.found_at > _QUIET:
-            self._spawn_ask(look)
-        else:
-            self._look_later(look)
-            self._sink.available([look.channel])
+        self._look_later(look)
+        self._sink.available([look.channel])
 
     def _spawn_ask(self, look: _Look) -> None:
         if self._wire is None or look.asking:
@@ -176,6 +186,7 @@ class Hints:
         except ServerError:
             # Somebody who publishes stands still, and the lock has a time limit.
             look.asking = False
+            look.begin_period(asyncio.get_running_loop().time())
             if self._looks.get(look.channel) is look:
                 self._look_later(look)
             return

@@ -24,14 +24,14 @@ NEIGHBOUR = next(name for name in map(str, range(1000)) if BELLS.queue(name) == 
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_period_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is."""
-    monkeypatch.setattr(hints, "_QUIET", 60.0)
+    monkeypatch.setattr(hints, "_PERIOD", 60.0)
 
 
 @pytest.fixture
 def soon_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hints, "_QUIET", 0.01)
+    monkeypatch.setattr(hints, "_PERIOD", 0.01)
 
 
 class FakeWire:
@@ -67,6 +67,16 @@ class Desk:
     async def look(self) -> None:
         told = len(self.sink.channels)
         await eventually(lambda: len(self.sink.channels) > told)
+
+    def end_period(self, *, found: int) -> Any:
+        """Have a period end, in which so many were found."""
+        look = self.hints._looks["jobs"]
+        assert look.timer is not None
+        look.timer.cancel()
+        look.since -= hints._PERIOD
+        look.found = found
+        self.hints._look(look)
+        return look
 
     async def come_to_look(self) -> None:
         self.hints.claimed("jobs", MANY, limit=MANY)
@@ -106,6 +116,15 @@ async def test_a_claim_that_found_too_few_is_the_last_before_the_next_look() -> 
     assert len(desk.sink.channels) > told
 
 
+async def test_who_finds_many_goes_on_looking_and_who_finds_few_does_not() -> None:
+    desk = Desk()
+    await desk.come_to_look()
+    for found, asks in ((60, False), (61, False), (59, True)):
+        look = desk.end_period(found=found)
+        assert (look.asking, look.found) == (asks, found if asks else 0)
+    await eventually(lambda: desk.wire.done == ["no more", "ask"])
+
+
 async def test_it_looks_less_often_where_it_finds_few() -> None:
     desk = Desk()
     await desk.come_to_look()
@@ -114,7 +133,7 @@ async def test_it_looks_less_often_where_it_finds_few() -> None:
     for found in (0, 7, 7, 8, 24, 25, 25, 25):
         desk.hints.claimed("jobs", found, limit=64)
         pauses.append(look.pause)
-    assert [pause / _SOONEST for pause in pauses] == [1, 2, 4, 4, 4, 4, 2, 1, 1]
+    assert [pause / _SOONEST for pause in pauses] == [1, 2, 2, 2, 2, 2, 1, 1, 1]
     desk.hints.claimed("jobs", 2, limit=2)  # it may be that there are more
     assert look.pause == _SOONEST
 
@@ -188,14 +207,16 @@ async def test_who_asks_on_a_session_that_is_gone_waits_for_the_next() -> None:
     await eventually(lambda: following.done == ["no more"])
 
 
-@pytest.mark.usefixtures("soon_quiet")
 async def test_one_who_is_not_given_hints_goes_on_looking_and_asking() -> None:
     desk = Desk()
     await desk.come_to_look()
     desk.wire.error = ServerError("55P03", "lock timeout")
-    asked = desk.wire.asked
-    await eventually(lambda: desk.wire.asked > asked + 1)
-    desk.hints.claimed("jobs", 1, limit=1)
-    await desk.look()
+    look = desk.hints._looks["jobs"]
+    for asked in (2, 3):
+        desk.end_period(found=0)
+        await eventually(lambda: not look.asking)
+        assert desk.wire.asked == asked
+        await desk.look()
     desk.wire.error = None
+    desk.end_period(found=0)
     await eventually(lambda: desk.wire.done == ["no more", "ask"])
