@@ -75,4 +75,6 @@ def _measure(workload: Workload, peer: Peer, *, services: Services, seconds: flo
         sample = workload.measure(bench)
     except (MeasurementError, ServiceError) as error:
         sample = Sample(error=str(error))
+    except Exception as error:  # noqa: BLE001  # half an hour of measurements must not be lost to one of them
+        sample = Sample(error=f"{type(error).__name__}: {error}")
     return replace(sample, took=round(clock() - started, 3))

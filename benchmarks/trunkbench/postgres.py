@@ -144,6 +144,7 @@ class PostgresServer:
             environment |= {f"TRUNKBENCH_{key}": parts[key] for key in ("NAME", "USER", "HOST", "PORT")}
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
+                self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
                 raise ServiceError(f"the tables could not be made: {done.stderr[-500:]}")
             self._templates.add(name)
         return name

@@ -146,7 +146,9 @@ def _row(result: Mapping[str, Any]) -> Row:
 def _error_words(errors: Sequence[str], *, rounds: int) -> str:
     if not errors:
         return ""
-    reason = errors[0].splitlines()[0].rpartition(" (")[0] or errors[0].splitlines()[0]
+    first, *more = errors[0].splitlines()
+    # A process that ends by itself says why in its last line.
+    reason = more[-1].strip() if "exit status" in first and more else first.rpartition(" (")[0] or first
     return f"{len(errors)} of {rounds} failed: {reason[:80]}"
 
 
