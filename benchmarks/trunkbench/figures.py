@@ -78,7 +78,7 @@ class Workload:
     """Whether it is measured with variants of a peer, too, such as another version of its client."""
     needs: str = ""
     """The server of a workload that has no layer."""
-    fixed: float = 0.5
+    fixed: float = 0.55
     """About the seconds that one measurement takes beside those asked for."""
     factor: float = 1.6
     """About the seconds that one measurement takes for each one asked for."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from trunkbench.peers import import_class
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trunkbench.ledger import Ledger
 
 Message = dict[str, Any]
+Result = TypeVar("Result")
 # How long silence lasts before what is missing counts as lost.
 PATIENCE_SECONDS = 3.0
 PAYLOAD = "x" * 200
@@ -87,6 +88,23 @@ async def running(coroutines: Iterable[Coroutine[Any, Any, None]]) -> AsyncItera
         finally:
             for task in tasks:
                 task.cancel()
+
+
+async def unless_silent(work: Coroutine[Any, Any, Result], ledger: Ledger) -> Result:
+    """What the work returns, as long as the ledger grows meanwhile; raises TimeoutError when it does not.
+
+    One timer now and then, and none for each message: it would be part of what is measured.
+    """
+    task, seen = asyncio.create_task(work), -1
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=PATIENCE_SECONDS)
+            if not task.done() and ledger.received == seen:
+                raise TimeoutError
+            seen = ledger.received
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def until_received(ledger: Ledger, count: int, *, patience: float) -> None:

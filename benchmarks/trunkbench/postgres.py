@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from trunkbench.django_tables import FILE
 from trunkbench.services import ServiceError, die_with_parent, free_port
 
 SUPERUSER = "postgres"
@@ -142,6 +143,7 @@ class PostgresServer:
             command = [sys.executable, "-m", "trunkbench.django_tables", *apps]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TRUNKBENCH_PASSWORD": self._password}
             environment |= {f"TRUNKBENCH_{key}": parts[key] for key in ("NAME", "USER", "HOST", "PORT")}
+            environment.pop(FILE, None)  # of a layer on SQLite that was measured before
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

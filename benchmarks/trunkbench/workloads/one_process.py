@@ -26,7 +26,7 @@ async def pair(layer: Layer, link: Link, *, seconds: float) -> None:
         sent += count
         return clock() - started
 
-    count, took = await Pace(first=100, limit=1_000_000, seconds=seconds).measure_async(batch)
+    count, took = await Pace(first=10, limit=1_000_000, seconds=seconds).measure_async(batch)
     link.tell("done", figures={"rate": count / took}, account=ledger.close([sent]), amount=count)
 
 
