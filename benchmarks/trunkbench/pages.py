@@ -72,15 +72,15 @@ def layers_table(columns: Sequence[Column]) -> Callable[[Summary], list[str]]:
         shown = [each for each in columns if summary.rows_of(each.workload)]
         if not shown:
             return ["Not measured in this run."]
-        lines, remarks = header(["layer", *(each.title for each in shown)]), []
+        lines = header(["layer", *(each.title for each in shown)])
+        remarks: dict[str, list[str]] = {}
         for layer in _in_order(summary, shown):
             cells = []
             for column in shown:
                 row = summary.row(column.workload, layer)
                 cells.append(_cell(row, column.figure))
-                remarks += (
-                    [f"{summary.layers[layer].label}, {column.title}: {row.marked}"] if row and row.marked else []
-                )
+                if row and row.marked:
+                    remarks.setdefault(f"{summary.layers[layer].label}: {row.marked}", []).append(column.title)
             lines.append(f"| {_label(summary, layer)} | {' | '.join(cells)} |")
         return [*lines, *_below(remarks)]
 
@@ -105,8 +105,10 @@ def _cell(row: Row | None, figure: str) -> str:
     return (number(row.figures[figure].median) if figure in row.figures else NO_VALUE) + mark
 
 
-def _below(remarks: Sequence[str]) -> list[str]:
-    return ["", f"{MARK} " + "; ".join(remark.replace("|", "/") for remark in remarks) + "."] if remarks else []
+def _below(remarks: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is said of several figures is said once."""
+    words = [f"{remark.replace('|', '/')} ({'; '.join(titles)})" for remark, titles in remarks.items()]
+    return ["", f"{MARK} {'; '.join(words)}."] if words else []
 
 
 def machine(summary: Summary) -> list[str]:
@@ -117,7 +119,7 @@ def machine(summary: Summary) -> list[str]:
     )
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     left_out = [f"{name} ({reason})" for name, reason in summary.left_out.items()]
-    lines = [f"Of {summary.date[:10]}, on {there}. {how(summary)}; medians."]
+    lines = [f"Of {summary.date[:10]}, on {there}. Medians. {how(summary)}."]
     lines += [f"Left out: {'; '.join(left_out)}."] if left_out else []
     return [*lines, "", f"{named}."]
 

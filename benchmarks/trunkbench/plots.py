@@ -108,8 +108,8 @@ PLOTS: dict[str, Callable[[Summary], Figure | None]] = {
 
 
 def _panels(summary: Summary, *panels: Dots) -> Figure | None:
-    """Beside each other, with the layers of the first one in all."""
-    layers = panels[0].layers(summary)
+    """Beside each other, with the same layers in all, in the order of the first one."""
+    layers = list(dict.fromkeys(layer for panel in panels for layer in panel.layers(summary)))
     if not layers:
         return None
     figure = Figure(

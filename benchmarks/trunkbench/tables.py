@@ -22,7 +22,7 @@ def report(summary: Summary) -> str:
 def _head(summary: Summary) -> Iterator[str]:
     if summary.options.get("postgres"):
         yield f"PostgreSQL with {', '.join(summary.options['postgres'])}; else as it is made."
-    yield f"{how(summary)}. Median (lowest to highest)."
+    yield f"Median (lowest to highest). {how(summary)}."
     yield 'A ledger other than "all" means that the layer did not deliver what it was given; read its figure so.'
     yield ""
     if float(summary.machine["load_before"]) > int(summary.machine["processors"]) / 4:
@@ -36,13 +36,10 @@ def _head(summary: Summary) -> Iterator[str]:
 
 def how(summary: Summary) -> str:
     """Rounds and kind of the run, in words."""
+    if summary.options["quick"]:
+        return "One short round (--quick): it shows that all works, and proves no figure"
     rounds = int(summary.options["rounds"])
-    words = f"{rounds} round{'s' if rounds > 1 else ''}, curves and details in one"
-    return (
-        f"One short round (--quick): it shows that all works, and proves no figure; {words}"
-        if (summary.options["quick"])
-        else words.capitalize()
-    )
+    return f"{rounds} round{'s' if rounds > 1 else ''}; curves and details in one"
 
 
 def targets(summary: Summary, *, heading: str) -> list[str]:
