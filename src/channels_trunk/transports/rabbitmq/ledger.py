@@ -116,12 +116,14 @@ class Ledger:
         expected = len(found) + messages
         if len(found) < expected:
             await enough.wait()
+        # What is written back comes to this consumer, too, and is not to be acknowledged.
+        old = tuple(found)
         notes = Notes()
-        for delivery in found:
+        for delivery in old:
             notes.add(_decoded(delivery.body))
-        if found:
+        if old:
             await self._write(_shortened(notes, self._link.context.clock.wall(), forget_members=forget_members))
-            channel.ack(found[-1].tag, multiple=True)
+            channel.ack(old[-1].tag, multiple=True)
         await channel.cancel(_TAG)
         return notes
 
