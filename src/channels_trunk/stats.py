@@ -45,7 +45,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
 
     waiting: dict[str, int]
     """How many messages are stored for each normal channel; expired ones may be among them."""
-    log_rows: int
-    """Rows of the log, of all prefixes."""
+    log_rows: int | None
+    """Rows of the log, of all prefixes; None: there is no log."""
     size_bytes: int | None
     """What all of it takes, of all prefixes: the file with its WAL, or the tables with their indexes; None: unknown."""

@@ -267,7 +267,7 @@ def test_w002_for_another_database_only_if_routers_send_models_there(
         # Not override_settings, which would have Django import the router.
         settings = SimpleNamespace(CHANNEL_LAYERS=layers, DATABASES=known, DATABASE_ROUTERS=routers)
         monkeypatch.setattr(entries, "settings", settings)
-        monkeypatch.setattr(files, "settings", settings)
+        monkeypatch.setattr(django_databases, "settings", settings)
 
         assert [message.id for message in check_channel_layers()] == ["channels_trunk.W002"] * warnings
 

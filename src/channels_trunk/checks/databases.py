@@ -5,8 +5,10 @@ from typing import Any
 
 from django.core.checks import CheckMessage
 from django.core.checks import Warning as CheckWarning
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
+
+from channels_trunk.layers.base import TrunkChannelLayer
 
 from .entries import Entry, made
 
@@ -29,27 +31,22 @@ def check_migrations(alias: str) -> list[CheckMessage]:
     return [message for entry, layer in made() if entry.alias == alias for message in _check_migrations(entry, layer)]
 
 
-def _check(entry: Entry, layer: Any, databases: Sequence[str]) -> Iterator[CheckMessage]:
-    names_server = any(name in entry.config for name in ("dsn", "NAME", "OPTIONS"))
-    if names_server or _database_of(entry) in databases:
+def _check(entry: Entry, layer: TrunkChannelLayer, databases: Sequence[str]) -> Iterator[CheckMessage]:
+    if layer.database_alias() in (None, *databases):
         yield from _check_pooler(entry, layer)
         yield from _check_migrations(entry, layer)
 
 
-def _database_of(entry: Entry) -> str:
-    return str(entry.config.get("database") or DEFAULT_DB_ALIAS)
-
-
-def _check_pooler(entry: Entry, layer: Any) -> Iterator[CheckMessage]:
-    finding = layer.find_pooler() if hasattr(layer, "find_pooler") else None
+def _check_pooler(entry: Entry, layer: TrunkChannelLayer) -> Iterator[CheckMessage]:
+    finding = layer.find_pooler()
     if finding is not None:
         yield CheckWarning(f"{entry.where}: {finding.text}.", hint=finding.remedy, id="channels_trunk.W007")
 
 
-def _check_migrations(entry: Entry, layer: Any) -> Iterator[CheckMessage]:
-    if type(layer).__name__ != "DatabaseChannelLayer":
+def _check_migrations(entry: Entry, layer: TrunkChannelLayer) -> Iterator[CheckMessage]:
+    alias = layer.database_alias()
+    if alias is None or not layer.needs_migrations():
         return
-    alias = _database_of(entry)
     try:
         executor = MigrationExecutor(connections[alias])
         wanted = [node for node in executor.loader.graph.leaf_nodes() if node[0] == _APP]

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from channels.layers import BaseChannelLayer
 from django.conf import settings
 from django.utils.module_loading import import_string
+
+from channels_trunk.layers.base import TrunkChannelLayer
 
 __all__ = ["Entry", "entries", "made"]
 
@@ -37,14 +38,14 @@ class Entry(NamedTuple):
         """Whether `config` is what a layer can be made of."""
         return isinstance(self.config, Mapping) and all(isinstance(name, str) for name in self.config)
 
-    def layer_class(self) -> Any:
+    def layer_class(self) -> type[TrunkChannelLayer]:
         """What BACKEND names; raises ImportError."""
         found = import_string(self.backend)
-        if not (isinstance(found, type) and issubclass(found, BaseChannelLayer)):
+        if not (isinstance(found, type) and issubclass(found, TrunkChannelLayer)):
             raise ImportError(f"{self.backend} is not a channel layer")
         return found
 
-    def layer(self) -> Any:
+    def layer(self) -> TrunkChannelLayer:
         """The layer; raises ImportError or OptionsError."""
         return self.layer_class()(**self.config)
 
@@ -59,7 +60,7 @@ def entries() -> Iterator[Entry]:
             yield Entry(alias, backend, entry.get("CONFIG", {}), unread)
 
 
-def made() -> Iterator[tuple[Entry, Any]]:
+def made() -> Iterator[tuple[Entry, TrunkChannelLayer]]:
     """The entries of ours whose layers can be made, with the layers; others are for check_channel_layers() to tell."""
     for entry in entries():
         if entry.is_ours and entry.has_options:

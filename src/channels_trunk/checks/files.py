@@ -1,38 +1,33 @@
-"""Checks of the SQLite file and the directory that it is in."""
+"""Checks of a SQLite file and the directory that it is in."""
 
 import os
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
 
-from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
 from channels_trunk.file_systems import NETWORK_FILE_SYSTEMS, file_system_of
-from channels_trunk.layers.sqlite import MINIMUM_SQLITE
+from channels_trunk.layers.files import LayerFile
 
 from .entries import Entry
 
 __all__ = ["check_file"]
 
 
-def check_file(entry: Entry, layer: Any) -> Iterator[CheckMessage]:
-    """Check what a SQLiteChannelLayer needs of the system."""
-    if layer.is_in_memory():
-        return
-    path = layer.find_settings().path
-    directory = os.path.dirname(path)
-    yield from _check_access(entry, path, directory)
-    yield from _check_sqlite(entry)
+def check_file(entry: Entry, file: LayerFile) -> Iterator[CheckMessage]:
+    """Check what a layer on a SQLite file needs of the system."""
+    directory = os.path.dirname(file.path)
+    yield from _check_access(entry, file.path, directory)
+    yield from _check_sqlite(entry, file.minimum_sqlite)
     kind = file_system_of(directory)
     if kind in NETWORK_FILE_SYSTEMS:
         yield CheckWarning(
-            f"{entry.where}: {path} is on a network file system ({kind}).",
+            f"{entry.where}: {file.path} is on a network file system ({kind}).",
             hint="Put it on a local disk of the machine; SQLite's WAL mode does not work between machines.",
             id="channels_trunk.W003",
         )
-    if entry.config.get("database") is not None and _has_other_tables(str(entry.config["database"])):
+    if file.shares_tables:
         yield CheckWarning(
             f"{entry.where}: the layer shares its SQLite file with the application's own tables.",
             hint="SQLite has one writer at a time: under heavy writing each waits for the other. Leave out 'database', "
@@ -56,15 +51,10 @@ def _check_access(entry: Entry, path: str, directory: str) -> Iterator[CheckMess
         )
 
 
-def _check_sqlite(entry: Entry) -> Iterator[CheckMessage]:
-    if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
+def _check_sqlite(entry: Entry, minimum: tuple[int, ...]) -> Iterator[CheckMessage]:
+    if sqlite3.sqlite_version_info < minimum:
         yield Error(
             f"{entry.where}: SQLite {sqlite3.sqlite_version} is too old.",
-            hint=f"Use a newer Python build or system library: {'.'.join(map(str, MINIMUM_SQLITE))} is the oldest.",
+            hint=f"Use a newer Python build or system library: {'.'.join(map(str, minimum))} is the oldest.",
             id="channels_trunk.E006",
         )
-
-
-def _has_other_tables(alias: str) -> bool:
-    """Whether Django keeps models in this database: the default one, or whatever DATABASE_ROUTERS send there."""
-    return alias == "default" or (bool(settings.DATABASE_ROUTERS) and alias in settings.DATABASES)

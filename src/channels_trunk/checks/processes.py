@@ -11,7 +11,7 @@ from .entries import Entry, entries
 
 __all__ = ["check_channel_layer_processes", "check_for_deployment"]
 
-_IN_ONE_PROCESS = ("channels_trunk.layers.MemoryChannelLayer", "channels.layers.InMemoryChannelLayer")
+_IN_MEMORY = "channels.layers.InMemoryChannelLayer"  # Channels' own
 
 
 def check_channel_layer_processes(app_configs: object = None, **kwargs: Any) -> list[CheckMessage]:
@@ -29,8 +29,15 @@ def check_for_deployment(app_configs: object = None, **kwargs: Any) -> list[Chec
 
 def _warn(reason: str) -> Iterator[CheckMessage]:
     for entry in entries():
-        if entry.backend in _IN_ONE_PROCESS:
+        if entry.backend == _IN_MEMORY or (entry.is_ours and _stays_in_process(entry)):
             yield _warning(entry, reason)
+
+
+def _stays_in_process(entry: Entry) -> bool:
+    try:
+        return entry.layer_class().stays_in_process
+    except ImportError:
+        return False  # check_channel_layers() says so
 
 
 def _warning(entry: Entry, reason: str) -> CheckMessage:

@@ -7,6 +7,7 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
 from channels_trunk.exceptions import OptionsError
+from channels_trunk.layers.base import TrunkChannelLayer
 
 from .entries import Entry, entries, made
 from .files import check_file
@@ -60,8 +61,8 @@ def _check_entry(entry: Entry) -> Iterator[CheckMessage]:
     yield from _check_options(entry, type(layer).options)
     yield from _check_keys(entry, layer)
     yield from _check_group_expiry(entry, layer)
-    if hasattr(layer, "find_settings"):
-        yield from check_file(entry, layer)
+    if (file := layer.file()) is not None:
+        yield from check_file(entry, file)
 
 
 def _refused(entry: Entry, error: Exception) -> CheckMessage:
@@ -86,8 +87,8 @@ def _check_options(entry: Entry, options: Iterable[Any]) -> Iterator[CheckMessag
             )
 
 
-def _check_keys(entry: Entry, layer: Any) -> Iterator[CheckMessage]:
-    weak = [number for number, key in enumerate(_keys_of(layer), start=1) if _is_weak(key)]
+def _check_keys(entry: Entry, layer: TrunkChannelLayer) -> Iterator[CheckMessage]:
+    weak = [number for number, key in enumerate(layer.encryption_keys, start=1) if _is_weak(key)]
     if weak:
         which = ", ".join(map(str, weak))
         yield CheckWarning(
@@ -102,12 +103,7 @@ def _is_weak(key: str | bytes) -> bool:
     return len(key) < _LONG_ENOUGH or len(set(key)) < _DIFFERENT_ENOUGH or key.startswith(start)  # type: ignore[arg-type]
 
 
-def _keys_of(layer: Any) -> tuple[str | bytes, ...]:
-    keys: tuple[str | bytes, ...] = layer.encryption_keys
-    return keys
-
-
-def _check_group_expiry(entry: Entry, layer: Any) -> Iterator[CheckMessage]:
+def _check_group_expiry(entry: Entry, layer: TrunkChannelLayer) -> Iterator[CheckMessage]:
     if 0 < layer.group_expiry < _SOCKETS_LIVE_FOR:
         yield CheckWarning(
             f"{entry.where}['CONFIG']['group_expiry'] is {layer.group_expiry:g} s: a socket that is open for longer "
@@ -120,7 +116,7 @@ def _check_group_expiry(entry: Entry, layer: Any) -> Iterator[CheckMessage]:
 
 def _check_keys_of_one_place(alias: str | None = None) -> Iterator[CheckMessage]:
     """Layers that share messages and cannot open each other's."""
-    first_at: dict[object, tuple[Entry, Any]] = {}
+    first_at: dict[object, tuple[Entry, TrunkChannelLayer]] = {}
     for entry, layer in made():
         place = layer.place()
         if place is None:
@@ -135,6 +131,6 @@ def _check_keys_of_one_place(alias: str | None = None) -> Iterator[CheckMessage]
             )
 
 
-def _open_each_other(one: Any, other: Any) -> bool:
-    first, second = _keys_of(one), _keys_of(other)
+def _open_each_other(one: TrunkChannelLayer, other: TrunkChannelLayer) -> bool:
+    first, second = one.encryption_keys, other.encryption_keys
     return (first[:1] == second[:1]) or bool(first and second and first[0] in second and second[0] in first)

@@ -42,8 +42,8 @@ def _examine_all(alias: str, make_layer: MakeLayer, within: float) -> Generator[
         first, second = make_layer(), make_layer()
         for layer in (first, second):
             stack.callback(layer.sync.close)
-        yield from first.examine()
         yield from _as_findings(check_migrations(alias), level=Level.ERROR)
+        yield from first.examine()
         yield from _open(first)
         yield from _round_trip(first, second, within)
         yield from _ask_peers(first, second)

@@ -22,6 +22,7 @@ from channels_trunk.router import ANSWER_WITHIN
 from channels_trunk.stats import LayerStats, Survey
 from channels_trunk.transports.base import Transport
 
+from .files import LayerFile
 from .forking import watch_forks
 from .on_commit import OnCommit
 from .resilience import Resilience
@@ -42,6 +43,8 @@ class TrunkChannelLayer(BaseChannelLayer):
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
     options: ClassVar[tuple[Option, ...]] = CORE_OPTIONS
+    stays_in_process: ClassVar[bool] = False
+    """Whether its messages never reach another process, whatever the options say."""
 
     def __init__(self, **config: Any) -> None:
         self._where = _where(config)
@@ -271,6 +274,33 @@ class TrunkChannelLayer(BaseChannelLayer):
     def examine(self) -> Iterable[Finding]:
         """Say what is wrong with the engine or the way to it, without the hub; no finding if all is well. Blocks."""
         return ()
+
+    def database_alias(self) -> str | None:
+        """The alias in DATABASES that the layer is in; None if it is in none of them."""
+        return None
+
+    def needs_migrations(self) -> bool:
+        """Whether `manage.py migrate` makes its tables, in the database of that alias."""
+        return False
+
+    def file(self) -> LayerFile | None:
+        """The SQLite file that it is on; None if it is on none. No I/O."""
+        return None
+
+    def find_pooler(self) -> Finding | None:
+        """Say that a pooler in front of the server is in the layer's way. Blocks."""
+        return None
+
+    def vacuum(self) -> tuple[int, int] | None:
+        """Give what is free in file() back to the system; its size before and after, or None if it is not there.
+
+        Blocks, and holds up everybody who writes to the file meanwhile. Raises TransportUnavailable if it is in use.
+        """
+        return None
+
+    def schema_script(self, *, drop: bool = False) -> str | None:
+        """The SQL that makes the layer's tables, or removes them; None if it has none, or Django's migrations do."""
+        return None
 
     # --- for the layer and its sync side
 

@@ -3,7 +3,7 @@
 import copy
 import os
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -11,15 +11,19 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from channels_trunk.exceptions import OptionsError
+from channels_trunk.findings import Finding
 from channels_trunk.options import CORE_OPTIONS, Option, boolean, seconds, text
 from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 from channels_trunk.transports.database import DatabaseSettings, DatabaseTransport
-from channels_trunk.transports.database.examination import survey
+from channels_trunk.transports.database.examination import examine, find_pooler
+from channels_trunk.transports.database.survey import survey, vacuum
 from channels_trunk.transports.memory import MemoryTransport
+from channels_trunk.transports.memory import survey as survey_memory
 
 from .base import TrunkChannelLayer
 from .django_databases import is_memory_name, require_alias
+from .files import LayerFile
 from .sqlite import is_test_run
 
 __all__ = ["DatabaseChannelLayer"]
@@ -53,18 +57,59 @@ class DatabaseChannelLayer(TrunkChannelLayer):
         alias = values["database"]
         if is_in_memory(alias):
             # Other processes cannot see such a database, nor can they see this.
-            return MemoryTransport(f"{connections[alias].settings_dict['NAME']} {values['prefix']}")
+            return MemoryTransport(self._name_in_memory())
         _require_app(self._where)
         is_awaited = _AskWeakly(self)
         return DatabaseTransport(lambda: find_settings(values, is_awaited))
 
     def survey(self) -> Survey | None:
-        """What the tables hold; None if they are in memory. Raises TransportUnavailable."""
-        return None if is_in_memory(self.database) else survey(self.database, self.prefix)
+        """What the tables hold. Raises TransportUnavailable."""
+        if is_in_memory(self.database):
+            return survey_memory(self._name_in_memory())
+        return survey(self.database, self.prefix)
+
+    def _name_in_memory(self) -> str:
+        return f"{connections[self.database].settings_dict['NAME']} {self.prefix}"
 
     def place(self) -> Hashable | None:
         """The database, by its alias."""
         return "database", self.database
+
+    def database_alias(self) -> str | None:
+        """The option `database`."""
+        return self.database
+
+    def needs_migrations(self) -> bool:
+        """Its tables are models, unless they are in memory."""
+        return not is_in_memory(self.database)
+
+    def file(self) -> LayerFile | None:
+        """The database, if it is SQLite."""
+        if connections[self.database].vendor != "sqlite" or is_in_memory(self.database):
+            return None
+        return LayerFile(os.path.abspath(_database_name(self.database)))
+
+    def examine(self) -> Iterable[Finding]:
+        """Say what will keep the layer from working in its database."""
+        if is_in_memory(self.database):
+            return
+        file = self.file()
+        yield from examine(find_settings(self._values, lambda: False), path=None if file is None else file.path)
+        if (pooler := self.find_pooler()) is not None:
+            yield pooler
+
+    def find_pooler(self) -> Finding | None:
+        """Say that there is a pooler in front of PostgreSQL, and the settings do not know of it."""
+        if connections[self.database].vendor != "postgresql":
+            return None
+        return find_pooler(find_settings(self._values, lambda: False))
+
+    def vacuum(self) -> tuple[int, int] | None:
+        """Have SQLite write the file anew; see the base class."""
+        file = self.file()
+        if file is None or not os.path.exists(file.path):
+            return None
+        return vacuum(file.path)
 
 
 class _AskWeakly:

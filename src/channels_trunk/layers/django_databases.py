@@ -3,11 +3,12 @@
 import os
 from typing import Any
 
-from django.db import connections
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from channels_trunk.exceptions import OptionsError
 
-__all__ = ["is_memory_name", "require_alias"]
+__all__ = ["has_tables", "is_memory_name", "require_alias"]
 
 
 def require_alias(alias: str, where: str) -> None:
@@ -15,6 +16,11 @@ def require_alias(alias: str, where: str) -> None:
     known = sorted(connections.settings)
     if alias not in known:
         raise OptionsError(f"{where}: {alias!r} is not in DATABASES; known: {', '.join(known)}")
+
+
+def has_tables(alias: str) -> bool:
+    """Whether Django keeps models in this database: the default one, or whatever DATABASE_ROUTERS send there."""
+    return alias == DEFAULT_DB_ALIAS or (bool(settings.DATABASE_ROUTERS) and alias in settings.DATABASES)
 
 
 def is_memory_name(name: Any) -> bool:

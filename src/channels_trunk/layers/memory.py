@@ -1,9 +1,10 @@
 """The layer inside one process."""
 
-from typing import Any
+from typing import Any, ClassVar
 
+from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
-from channels_trunk.transports.memory import MemoryTransport
+from channels_trunk.transports.memory import MemoryTransport, survey
 
 from .base import TrunkChannelLayer
 
@@ -17,5 +18,11 @@ class MemoryChannelLayer(TrunkChannelLayer):
     once. Messages do not reach other processes, and after a fork the child begins with an empty layer.
     """
 
+    stays_in_process: ClassVar[bool] = True
+
     def _make_transport(self, values: dict[str, Any]) -> Transport:
         return MemoryTransport(values["prefix"])
+
+    def survey(self) -> Survey:
+        """What waits in this process."""
+        return survey(self.prefix)

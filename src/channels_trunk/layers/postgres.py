@@ -140,6 +140,11 @@ class PostgresChannelLayer(TrunkChannelLayer):
         settings = self.find_postgres()
         return settings.where, settings.schema, settings.table_prefix
 
+    def database_alias(self) -> str | None:
+        """The option `database`, or the default; None where other options say where the server is."""
+        elsewhere = self._values["dsn"] is not None or _has_keys(self._values)
+        return None if elsewhere else self._values["database"] or DEFAULT_DB_ALIAS
+
     def survey(self) -> Survey | None:
         """What the tables hold; None if they are not there. Raises TransportUnavailable."""
         return survey(self.find_postgres(), self.prefix)

@@ -15,8 +15,10 @@ from channels_trunk.options import (
     positive_int,
     text,
 )
+from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 from channels_trunk.transports.rabbitmq import Address, RabbitMQSettings, RabbitMQTransport, parse_address
+from channels_trunk.transports.rabbitmq.survey import survey
 from channels_trunk.transports.rabbitmq.topology import QUEUE_EXPIRES, Topology
 
 from .base import TrunkChannelLayer
@@ -99,7 +101,15 @@ class RabbitMQChannelLayer(TrunkChannelLayer):
         found = [find_server(each.host, each.port, f"RabbitMQ at {each}") for each in self._values["host"]]
         return () if None in found else [finding for finding in found if finding is not None]
 
+    def survey(self) -> Survey:
+        """What waits in normal channels. Raises TransportUnavailable."""
+        return survey(self._settings(), prefix=self.prefix, codec=self._codec)
+
     def _make_transport(self, values: dict[str, Any]) -> Transport:
+        return RabbitMQTransport(self._settings())
+
+    def _settings(self) -> RabbitMQSettings:
+        values = self._values
         topology = Topology(
             prefix=self.prefix,
             groups_exchange=values["groups_exchange"] or f"{self.prefix}.groups",
@@ -108,7 +118,7 @@ class RabbitMQChannelLayer(TrunkChannelLayer):
             queue_expires=max(QUEUE_EXPIRES, 2 * self.expiry),
             remote_capacity=values["remote_capacity"],
         )
-        settings = RabbitMQSettings(
+        return RabbitMQSettings(
             addresses=values["host"],
             topology=topology,
             expiry=self.expiry,
@@ -117,4 +127,3 @@ class RabbitMQChannelLayer(TrunkChannelLayer):
             accepts_plain=not values["symmetric_encryption_keys"],
             ssl_context=values["ssl_context"],
         )
-        return RabbitMQTransport(settings)

@@ -13,12 +13,14 @@ from channels_trunk.options import CORE_OPTIONS, Option, anything, boolean, opti
 from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 from channels_trunk.transports.memory import MemoryTransport
+from channels_trunk.transports.memory import survey as survey_memory
 from channels_trunk.transports.sqlite import SQLiteSettings, SQLiteTransport
 from channels_trunk.transports.sqlite.connection import MINIMUM_SQLITE
 from channels_trunk.transports.sqlite.examination import examine, survey, vacuum
 
 from .base import TrunkChannelLayer
-from .django_databases import is_memory_name, require_alias
+from .django_databases import has_tables, is_memory_name, require_alias
+from .files import LayerFile
 
 __all__ = ["MINIMUM_SQLITE", "SQLiteChannelLayer"]
 
@@ -63,8 +65,7 @@ class SQLiteChannelLayer(TrunkChannelLayer):
     def _make_transport(self, values: dict[str, Any]) -> Transport:
         if self.is_in_memory():
             # Other processes cannot see such a database, nor can they see this.
-            name = database_name(values["database"] or DEFAULT_DB_ALIAS)
-            return MemoryTransport(f"{name} {values['prefix']}")
+            return MemoryTransport(self._name_in_memory())
         return SQLiteTransport(lambda: find_settings(values))
 
     def find_settings(self) -> SQLiteSettings:
@@ -83,17 +84,35 @@ class SQLiteChannelLayer(TrunkChannelLayer):
 
     def survey(self) -> Survey | None:
         """What the file holds; None if there is no file. Raises TransportUnavailable if it cannot be read."""
-        return None if self.is_in_memory() else survey(self.find_settings(), self.prefix)
+        if self.is_in_memory():
+            return survey_memory(self._name_in_memory())
+        return survey(self.find_settings(), self.prefix)
+
+    def _name_in_memory(self) -> str:
+        return f"{database_name(self._values['database'] or DEFAULT_DB_ALIAS)} {self.prefix}"
+
+    def database_alias(self) -> str | None:
+        """The option `database`."""
+        alias: str | None = self._values["database"]
+        return alias
+
+    def file(self) -> LayerFile | None:
+        """The file, and whether the application writes to it as well."""
+        if self.is_in_memory():
+            return None
+        alias = self._values["database"]
+        return LayerFile(
+            self.find_settings().path,
+            minimum_sqlite=MINIMUM_SQLITE,
+            shares_tables=alias is not None and has_tables(alias),
+        )
 
     def examine(self) -> Iterable[Finding]:
         """Say what will keep the layer from working on its file."""
         return () if self.is_in_memory() else examine(self.find_settings())
 
     def vacuum(self) -> tuple[int, int] | None:
-        """Give what is free in the file back to the system; its size before and after, or None if there is no file.
-
-        Blocks, and holds up everybody who writes to the file meanwhile. Raises TransportUnavailable if it is in use.
-        """
+        """Write the file anew; see the base class."""
         settings = None if self.is_in_memory() else self.find_settings()
         return vacuum(settings) if settings is not None and os.path.exists(settings.path) else None
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
 from channels_trunk.names import channel_owner
+from channels_trunk.stats import Survey
 
 from .base import Capabilities, Claimed, EmbeddedTransport, NodeContext
 
-__all__ = ["MemoryTransport"]
+__all__ = ["MemoryTransport", "survey"]
 
 
 class _Bus:
@@ -24,6 +25,14 @@ class _Bus:
 
 _lock = threading.Lock()
 _buses: dict[str, _Bus] = {}  # guarded by _lock
+
+
+def survey(name: str) -> Survey:
+    """What waits in the normal channels of this process."""
+    with _lock:
+        bus = _buses.get(name)
+        waiting = {} if bus is None else {channel: len(queue) for channel, queue in bus.queues.items() if queue}
+    return Survey(waiting=waiting, log_rows=None, size_bytes=None)
 
 
 class MemoryTransport(EmbeddedTransport):

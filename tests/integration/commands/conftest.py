@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytest
-from django.core.management import call_command
+from django.core.management import call_command, get_commands
 from django.core.management.base import CommandError
 from django.test import override_settings
 
@@ -40,7 +40,8 @@ Command = Callable[..., Done]
 @pytest.fixture(autouse=True)
 def apps_with_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands are found as in a project that has the app."""
-    monkeypatch.setattr("django.core.management.get_commands", lambda: dict.fromkeys(NAMES, "channels_trunk"))
+    known = {**get_commands(), **dict.fromkeys(NAMES, "channels_trunk")}
+    monkeypatch.setattr("django.core.management.get_commands", lambda: known)
 
 
 def layers_of(backend: str, **config: Any) -> dict[str, Any]:

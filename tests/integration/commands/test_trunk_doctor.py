@@ -25,6 +25,13 @@ HELLO = {"type": "hello"}
 STRONG = "9vJ1pZ-4yQmXw7Rb_TnC2kLs8HdF5gUe"
 ANOTHER = "Kq3_tW8zPf-1LxN6bYcR0mVd9SjG4hAo"
 
+# May come in, and make nothing.
+MAKE_GUEST = """
+rabbit_auth_backend_internal:add_user(<<"doctors-guest">>, <<"{password}">>, <<"tests">>),
+rabbit_auth_backend_internal:set_permissions(
+    <<"doctors-guest">>, <<"{vhost}">>, <<"^$">>, <<"^$">>, <<".*">>, <<"tests">>).
+"""
+
 Doctor = Callable[..., Done]
 
 
@@ -314,6 +321,15 @@ def test_a_broker_that_works_and_one_that_refuses(rabbit: RabbitServer, doctor: 
     done = doctor(RABBITMQ, host=f"{url}-of-another-name", send_timeout=1.0)
     assert done.codes == ["settings", "engine-refused"]
     assert "the vhost does not exist, or the user may not use it" in done.data[-1]["text"]
+
+
+def test_a_user_without_rights_at_the_broker(rabbit: RabbitServer, doctor: Doctor) -> None:
+    url = rabbit.fresh_vhost()
+    parts = urlsplit(url)
+    rabbit.ctl("eval", MAKE_GUEST.format(vhost=parts.path[1:], password=SECRET))
+    done = doctor(RABBITMQ, host=url.replace(f"{parts.username}:{parts.password}@", f"doctors-guest:{SECRET}@"))
+    assert done.codes == ["settings", "engine-refused"]
+    assert "the user's permissions are wrong" in done.data[-1]["text"]
 
 
 # --- an engine that goes away meanwhile

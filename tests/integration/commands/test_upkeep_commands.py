@@ -8,24 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers import MemoryChannelLayer, PostgresChannelLayer, SQLiteChannelLayer
 from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.management.sizes import shown_size
-from tests.integration.commands.conftest import MEMORY, NAMES, POSTGRES, SQLITE, Command, layers_of
+from tests.integration.commands.conftest import MEMORY, NAMES, POSTGRES, RABBITMQ, SQLITE, Command, layers_of
+from tests.plugins.django_databases import DjangoDatabase
+from tests.plugins.servers import RabbitServer
 
 HELLO = {"type": "hello"}
+ORM = "channels_trunk.layers.DatabaseChannelLayer"
 
 
-@pytest.fixture(params=[MEMORY, SQLITE, POSTGRES])
+@pytest.fixture(params=[MEMORY, SQLITE, POSTGRES, RABBITMQ])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
     """A backend, and options for a place of its own."""
     if request.param == SQLITE:
         return SQLITE, {"path": str(tmp_path / "x.sqlite3")}
     if request.param == POSTGRES:
         return POSTGRES, {"dsn": request.getfixturevalue("postgres_database")}
+    if request.param == RABBITMQ:
+        rabbit: RabbitServer = request.getfixturevalue("rabbit")
+        return RABBITMQ, {"host": rabbit.fresh_vhost()}
     return MEMORY, {"prefix": tmp_path.name}
 
 
@@ -81,15 +88,17 @@ def test_status_tells_who_is_there_and_what_waits(
     assert status["backend"] == backend.rpartition(".")[2]
     assert (status["state"], status["detail"]) == ("ok", "")
     assert status["peers"] == [layer.stats().node]
-    if backend == MEMORY:
-        assert status["survey"] is None
-    else:
-        assert status["survey"]["waiting"] == {"jobs": 3}
+    assert status["survey"]["waiting"] == {"jobs": 3}
+    knows_its_log = backend in (SQLITE, POSTGRES)
+    if knows_its_log:
         assert status["survey"]["size_bytes"] > 4096
+    else:
+        assert (status["survey"]["log_rows"], status["survey"]["size_bytes"]) == (None, None)
     shown = command(layers_of(backend, **config), "trunk_status", "--layer", "default").output
     assert f"default: {backend.rpartition('.')[2]}, prefix " in shown
     assert "  state      ok\n  others     1 processes\n" in shown
-    assert ("  waiting    3 in 1 normal channels\n          3  jobs\n" in shown) == (backend != MEMORY)
+    assert "  waiting    3 in 1 normal channels\n          3  jobs\n" in shown
+    assert ("  log        " in shown) == knows_its_log
 
 
 def test_status_of_every_layer_of_ours(tmp_path: Path, command: Command) -> None:
@@ -160,7 +169,16 @@ def test_trim_on_the_other_engines(postgres_database: str, command: Command) -> 
     for layers in (layers_of(MEMORY, prefix="trim"), layers_of(POSTGRES, dsn=postgres_database)):
         assert command(layers, "trunk_trim") == ("default: what had expired is removed\n", "")
     done = command(layers_of(MEMORY), "trunk_trim", "--vacuum")
-    assert done.error == "CHANNEL_LAYERS['default'] is a MemoryChannelLayer: --vacuum is for SQLiteChannelLayer alone"
+    assert done.error == (
+        "CHANNEL_LAYERS['default'] is a MemoryChannelLayer, and not on a SQLite file: --vacuum is for those alone"
+    )
+
+
+def test_vacuum_of_a_database_of_the_orm(sqlite_alias: DjangoDatabase, command: Command) -> None:
+    done = command(layers_of(ORM, database=sqlite_alias.alias), "trunk_trim", "--vacuum")
+    assert not done.error
+    assert "default: vacuumed; " in done.output
+    connections[sqlite_alias.alias].close()
 
 
 def test_vacuum_of_a_file_that_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:

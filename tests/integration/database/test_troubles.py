@@ -16,7 +16,7 @@ from django.db.models import F
 
 from channels_trunk.exceptions import OptionsError, SchemaMismatch, TransportError, TransportUnavailable
 from channels_trunk.layers import DatabaseChannelLayer
-from channels_trunk.models import QueuedMessage, Sequencer
+from channels_trunk.models import Node, QueuedMessage, Sequencer
 from channels_trunk.testing import eventually
 from channels_trunk.transports.database.names import stored_name
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet, run_sql
@@ -104,13 +104,47 @@ async def test_killed_sessions(server_database: DjangoDatabase, make_layer: Make
         assert await waiting == HELLO
 
 
-async def test_tables_that_are_emptied(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+def empty(connection: Any) -> None:
     """As TransactionTestCase does it between two tests."""
+    with transaction.atomic(using=connection.alias):
+        run_sql(*(f"DELETE FROM channels_trunk_{table}" for table in TABLES))(connection)
+
+
+async def test_tables_that_are_emptied(database: DjangoDatabase, make_layer: MakeLayer) -> None:
     one, other = make_layer(database), make_layer(database)
     await meet(one, other)
-    statements = [f"DELETE FROM channels_trunk_{table}" for table in TABLES]
-    await in_thread(database.alias, run_sql(*statements))
+    await in_thread(database.alias, empty)
     await eventually(lambda: all(layer.stats().gaps_total for layer in (one, other)), within=10)
+    await meet(one, other)
+
+
+async def test_a_message_to_a_node_that_has_not_noticed(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+    """Nothing tells its sender that there is such a node, and it is delivered."""
+    one, other = make_layer(database), make_layer(database, polling_interval=1.0)
+    channel = await other.new_channel()
+    await other.group_add("party", channel)
+    await meet(one, other)
+    await in_thread(database.alias, empty)
+    await eventually(lambda: one.stats().gaps_total, within=10)
+    await one.send(channel, HELLO)
+    await one.group_send("party", HELLO)
+    async with asyncio.timeout(10):
+        assert [await other.receive(channel) for _ in range(2)] == [HELLO, HELLO]
+
+
+async def test_tables_that_are_emptied_one_after_the_other(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+    """As on MySQL: the row by which others know a node may go when the node has just written it."""
+    one, other = make_layer(database), make_layer(database)
+    await meet(one, other)
+    await in_thread(database.alias, run_sql("DELETE FROM channels_trunk_sequencer"))
+    await eventually(lambda: all(layer.stats().gaps_total for layer in (one, other)), within=10)
+    await in_thread(database.alias, run_sql("DELETE FROM channels_trunk_node"))
+
+    async def known() -> bool:
+        rows = Node.objects.using(database.alias).filter(prefix=stored_name(one.prefix))
+        return bool(await in_thread(database.alias, lambda _: rows.count()) == 2)
+
+    await eventually(known, within=4)
     await meet(one, other)
 
 

@@ -26,13 +26,13 @@ class Command(BaseCommand):
         """Return what is printed."""
         alias = options["layer"]
         layer = new_layer(alias)
-        script = getattr(layer, "schema_script", None)
+        try:
+            script = layer.schema_script(drop=options["drop"])
+        except ChannelLayerError as error:
+            raise CommandError(str(error)) from None
         if script is None:
             raise CommandError(
                 f"CHANNEL_LAYERS[{alias!r}] is a {type(layer).__name__}: only PostgresChannelLayer has statements "
                 f"to print; name its alias by --layer"
             )
-        try:
-            return str(script(drop=options["drop"]))
-        except ChannelLayerError as error:
-            raise CommandError(str(error)) from None
+        return script

@@ -102,6 +102,7 @@ def _lines(status: _Status) -> Iterator[str]:
     yield f"  waiting    {sum(survey.waiting.values())} in {len(survey.waiting)} normal channels"
     fullest = sorted(survey.waiting.items(), key=lambda entry: (-entry[1], entry[0]))
     yield from (f"    {count:>7}  {channel}" for channel, count in fullest[:_MOST_CHANNELS])
-    yield f"  log        {survey.log_rows} rows"
+    if survey.log_rows is not None:
+        yield f"  log        {survey.log_rows} rows"
     if survey.size_bytes is not None:
         yield f"  size       {shown_size(survey.size_bytes)}"

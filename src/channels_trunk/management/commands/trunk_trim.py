@@ -29,10 +29,10 @@ class Command(BaseCommand):
         """Trim, then perhaps vacuum."""
         alias = options["layer"]
         layer = new_layer(alias)
-        vacuum = getattr(layer, "vacuum", None)
-        if options["vacuum"] and vacuum is None:
+        if options["vacuum"] and layer.file() is None:
             raise CommandError(
-                f"CHANNEL_LAYERS[{alias!r}] is a {type(layer).__name__}: --vacuum is for SQLiteChannelLayer alone"
+                f"CHANNEL_LAYERS[{alias!r}] is a {type(layer).__name__}, and not on a SQLite file: --vacuum is for "
+                f"those alone"
             )
         with opened(layer):
             # First of all, as it does not wait for ever if the engine is away.
@@ -40,8 +40,8 @@ class Command(BaseCommand):
             async_to_sync(layer.clean_expired)()
             self.stdout.write(f"{alias}: what had expired is removed")
         # When the layer is closed: VACUUM needs the file for itself.
-        if options["vacuum"] and vacuum is not None:
+        if options["vacuum"]:
             with opened(layer):
-                sizes = vacuum()
+                sizes = layer.vacuum()
             said = "there is no file" if sizes is None else f"{shown_size(sizes[0])} before, {shown_size(sizes[1])} now"
             self.stdout.write(f"{alias}: vacuumed; {said}")

@@ -14,11 +14,14 @@ from channels_trunk.transports.frames import claimed_message
 
 from .nodes import Nodes
 from .queues import QueueRow, Queues
-from .session import Session, Unsure
+from .session import SQLITE_PATIENCE, Session, Unsure
 from .worker import Job
 from .writer import queue_row
 
 __all__ = ["Claiming", "Unsettled"]
+
+# How long a worker waits for SQLite's lock before it looks whether there is still something to claim. Seconds.
+_GLANCE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,28 @@ class Claiming:
         return []
 
     def _take_out(self, channel: str, limit: int) -> list[QueueRow]:
-        if not self._session.features.has_select_for_update:
-            # Here a transaction takes the one write lock; most workers that are woken for one message come too late.
-            with self._session.translated():
-                if not self._queues.holds(channel):
-                    return []
+        if not self._session.locks_all:
+            return self._move_out(channel, limit)
+        # Here a transaction takes the one write lock, for which all wait that were woken for one message. Most come too
+        # late, and are to notice while they wait.
+        give_up_at = self._context.clock.monotonic() + SQLITE_PATIENCE
+        while self._holds(channel):
+            try:
+                return self._move_out(channel, limit, patience=_GLANCE)
+            except Busy:
+                if self._context.clock.monotonic() > give_up_at:
+                    raise
+        return []
+
+    def _holds(self, channel: str) -> bool:
+        with self._session.translated():
+            return self._queues.holds(channel)
+
+    def _move_out(self, channel: str, limit: int, *, patience: float = SQLITE_PATIENCE) -> list[QueueRow]:
         rows: list[QueueRow] = []
         receipt = secrets.token_hex(8)
         try:
-            with self._session.transaction():
+            with self._session.transaction(patience=patience):
                 rows = [QueueRow(channel, *row) for row in self._queues.claim(channel, limit)]
                 if rows:
                     self._nodes.sign(receipt)

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import Error, InterfaceError, InternalError, OperationalError
 
-__all__ = ["Trouble", "trouble_of"]
+__all__ = ["Trouble", "is_about_rights", "is_read_only", "result_of", "trouble_of"]
 
 
 class Trouble(Enum):
@@ -31,6 +31,9 @@ _FULL_NUMBERS = {1021, 1114}
 _SCHEMA_NUMBERS = {1054, 1146}
 # Access denied (to the server, to the database, to a table, to a column), unknown database, a host that is not allowed.
 _REFUSED_NUMBERS = {1044, 1045, 1049, 1130, 1142, 1143, 1698}
+# Those of them that are about tables, and a server that only reads.
+_RIGHTS_NUMBERS = {1044, 1142, 1143}
+_READ_ONLY_NUMBERS = {1290, 1836}
 # By the primary result codes of SQLite.
 _BUSY_RESULTS = {5, 6}  # BUSY, LOCKED
 _FULL_RESULTS = {13}
@@ -39,16 +42,39 @@ _AWAY_RESULTS = {10, 14}  # IOERR, CANTOPEN
 
 def trouble_of(error: Error) -> Trouble:
     """What an error of Django's means. An engine without codes that are known here is away when it fails."""
-    cause: Any = error.__cause__ or error
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    if state is not None:
+    if (state := _state_of(error)) is not None:
         return _of_state(state)
-    if (result := getattr(cause, "sqlite_errorcode", None)) is not None:
-        return _of_result(result & 0xFF)
+    if (result := result_of(error)) is not None:
+        return _of_result(result)
+    number = _number_of(error)
+    return _of_class(error) if number is None else _of_number(number, error)
+
+
+def is_about_rights(error: Error) -> bool:
+    """Whether the user may not do this with the tables."""
+    return _state_of(error) == "42501" or _number_of(error) in _RIGHTS_NUMBERS
+
+
+def is_read_only(error: Error) -> bool:
+    """Whether nobody may write to this server."""
+    return _state_of(error) == "25006" or _number_of(error) in _READ_ONLY_NUMBERS
+
+
+def result_of(error: Error) -> int | None:
+    """SQLite's primary result code, if there is one."""
+    result: int | None = getattr(error.__cause__ or error, "sqlite_errorcode", None)
+    return None if result is None else result & 0xFF
+
+
+def _state_of(error: Error) -> str | None:
+    cause: Any = error.__cause__ or error
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+
+
+def _number_of(error: Error) -> int | None:
+    cause: Any = error.__cause__ or error
     number = cause.args[0] if cause.args else None
-    if isinstance(number, int):
-        return _of_number(number, error)
-    return _of_class(error)
+    return number if isinstance(number, int) else None
 
 
 def _of_state(state: str) -> Trouble:

@@ -9,6 +9,7 @@ from django.db.models import Case, F, Max, Min, Value, When
 from channels_trunk.transports.base import Busy
 
 from .session import Session
+from .statements import update
 
 __all__ = ["Found", "Head", "Log"]
 
@@ -47,31 +48,26 @@ class Log:
         self._session = session
         self._prefix = prefix
         self._node = node
-        self._head_query: tuple[str, tuple[Any, ...]] | None = None
 
     # --- the sequencer
 
     def head(self) -> Head | None:
         """The sequencer now; None if there is none."""
-        if self._head_query is None:
-            # Asked with every look: for the ORM to build it anew took several times as long as to ask it.
-            self._head_query = self._session.compiled(self._sequencer().values_list(*_HEAD))
-        rows = self._session.fetched(*self._head_query)
+        rows = self._session.statements.rows(self._heads)
         return Head(*map(int, rows[0])) if rows else None
 
     def lock(self, *, rows: int = 0, back: int = 0, front: int = 0, generation: int = 0, roll: int = 0) -> Head:
         """In a transaction: take the sequencer's lock until its end, and count on. Raises Busy if it is gone."""
         steps = {"position": rows, "back": back, "front": -front, "generation": generation, "roll": roll}
-        changes = {name: F(name) + step for name, step in steps.items() if step} or {"position": F("position")}
-        if not self._sequencer().update(**changes) or (head := self.head()) is None:
+        if not self._session.statements.changed(self._counted_on, **steps) or (head := self.head()) is None:
             raise Busy  # the tables were emptied a moment ago; the next look makes it anew
         return head
 
-    def begin(self) -> None:
-        """In a transaction: make the sequencer, unless it is there."""
+    def begin(self) -> bool:
+        """In a transaction: make the sequencer, unless it is there; whether it was not."""
         rows = self._rows().aggregate(newest=Max("position"))
         jobs = self._session.model("QueuedMessage").filter(prefix=self._prefix).aggregate(Max("rank"), Min("rank"))
-        self._session.model("Sequencer").get_or_create(
+        _, is_new = self._session.model("Sequencer").get_or_create(
             prefix=self._prefix,
             defaults={
                 "epoch": secrets.randbits(62),
@@ -82,6 +78,13 @@ class Log:
                 "roll": 0,
             },
         )
+        return bool(is_new)
+
+    def _heads(self) -> Any:
+        return self._sequencer().values_list(*_HEAD).query
+
+    def _counted_on(self, **steps: int) -> Any:
+        return update(self._sequencer(), **{name: F(name) + step for name, step in steps.items()})
 
     def _sequencer(self) -> Any:
         return self._session.model("Sequencer").filter(prefix=self._prefix)
@@ -90,24 +93,22 @@ class Log:
 
     def append(self, position: int, expires_at: float, frame: bytes) -> None:
         """In a transaction, with a position of lock()."""
-        self._session.model("LogRow").create(
-            prefix=self._prefix, position=position, origin=self._node, expires_at=expires_at, frame=frame
-        )
+        row = {"position": position, "origin": self._node, "expires_at": expires_at, "frame": frame}
+        self._session.statements.insert(self._session.model("LogRow"), [{"prefix": self._prefix, **row}])
 
     def read(self, cursor: int, head: int) -> Found:
         """The next rows behind a cursor; those up to `head` are committed."""
-        others = Case(When(origin=self._node, then=Value(None)), default=F("frame"))
-        rows = list(
-            self._rows()
-            .filter(position__gt=cursor)
-            .order_by("position")
-            .values_list("position", others)[:_ROWS_AT_ONCE]
-        )
+        rows = self._session.statements.rows(self._behind, cursor=cursor)
         # Rows are taken away from the low end alone, so behind the first that is there, none is missing.
         first = rows[0][0] if rows else head + 1
         last = rows[-1][0] if rows else head
         frames = [bytes(frame) for _, frame in rows if frame is not None]
         return Found(frames, last, has_gap=first != cursor + 1, more=last < head)
+
+    def _behind(self, *, cursor: int) -> Any:
+        others = Case(When(origin=self._node, then=Value(None)), default=F("frame"))
+        rows = self._rows().filter(position__gt=cursor).order_by("position")
+        return rows.values_list("position", others)[:_ROWS_AT_ONCE].query
 
     def lowest(self) -> int | None:
         """The position of the oldest row."""

@@ -8,6 +8,7 @@ from .log import Head, Log
 from .names import plain_name, stored_name
 from .queues import Queues
 from .session import Session
+from .statements import update
 
 __all__ = ["FORGOTTEN_AFTER", "Nodes"]
 
@@ -30,7 +31,10 @@ class Nodes:
         self._roll_call: dict[str, float] = {}  # nodes, and their last heartbeat before the roll was called
         self._roll_called_at = float("-inf")
         self._mute: set[str] = set()  # nodes that have not answered
+        self._clock = context.clock
         self.generation = -1
+        self.doubts_until = float("-inf")
+        """Others may not know yet that the tables were emptied; they come until then, and read what was sent since."""
         self.others: frozenset[str] = frozenset()
         self.members: dict[str, dict[str, float | None]] = {}  # group to normal channels, each with its end
 
@@ -44,6 +48,11 @@ class Nodes:
             members.setdefault(plain_name(group), {})[plain_name(channel)] = ends
         self.members = members
         self.generation = head.generation
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there is anybody to read the log."""
+        return bool(self.others) or self._clock.monotonic() < self.doubts_until
 
     def members_of(self, group: str, now: float) -> list[str]:
         """The normal channels in a group."""
@@ -88,7 +97,10 @@ class Nodes:
 
     def sign(self, receipt: str) -> None:
         """In a transaction: leave a mark by which its commit can be told."""
-        self._own().update(receipt=receipt)
+        self._session.statements.changed(self._signed, receipt=receipt)
+
+    def _signed(self, *, receipt: str) -> Any:
+        return update(self._own(), receipt=receipt)
 
     def receipt(self) -> str | None:
         """The mark of the latest transaction that was committed; None if the node was forgotten."""

@@ -10,12 +10,13 @@ from channels_trunk.transports.frames import envelopes_for_node
 
 from .claiming import Claiming, Unsettled
 from .log import Head, Log
-from .names import plain_name, stored_name
+from .names import stored_name
 from .nodes import Nodes
 from .pace import Pace
 from .queues import Queues
 from .session import Session
 from .settings import DatabaseSettings
+from .upkeep import Upkeep
 from .writer import Published, Writer
 
 __all__ = ["HEARTBEAT", "Part", "Place"]
@@ -31,6 +32,8 @@ _LET_GO_AFTER = 1.0
 _AFTER_ERROR = 1.0
 # A node that rests looks only so often: others may ask it something.
 _RESTING_LOOK = 1.0
+# After the tables were emptied, others that rest come back as late as this. Seconds.
+_DOUBTS = 2 * _RESTING_LOOK
 # A backlog is read between other jobs; this much of it at once, before others are told how far this node is.
 _PAGES = 20
 _MODELS = ("Sequencer", "LogRow", "QueuedMessage", "Member", "Node")
@@ -59,6 +62,9 @@ class Part:
         self.claiming = Claiming(session, context, queues=self.queues, nodes=self.nodes, unsettled=unsettled)
         self._writer = Writer(
             session, context, log=self._log, queues=self.queues, nodes=self.nodes, is_current=self._is_current
+        )
+        self._upkeep = Upkeep(
+            session, context, log=self._log, queues=self.queues, nodes=self.nodes, expired=self.claiming.expired
         )
         now = context.clock.monotonic()
         self._pace = Pace(settings.polling_interval, settings.polling_idle_timeout, now=now)
@@ -92,7 +98,7 @@ class Part:
         """Write this node's row, and find out where it reads on."""
         gap = ""
         with self._session.transaction():
-            self._log.begin()
+            is_new = self._log.begin()
             head = self._log.lock(generation=1)
             place = self._place
             if place is None:
@@ -105,6 +111,8 @@ class Part:
             self.nodes.register(place.cursor, self._context.clock.wall())
         self.nodes.generation = -1
         self._place = place
+        if gap or is_new:
+            self.nodes.doubts_until = self._context.clock.monotonic() + _DOUBTS
         if gap:
             self._context.sink.gap(gap)
 
@@ -156,7 +164,10 @@ class Part:
         more = self._place is not None and self._place.cursor < head.position and self._read_rows(self._place, head)
         self._check_queues(head, now)
         if self.claiming.expired:
-            self._drop_expired()
+            self._upkeep.drop_expired()
+        if now < self.nodes.doubts_until:
+            # Whoever empties one table after the other may take away the row that was just written.
+            self._say_here()
         return more
 
     def _read_rows(self, place: Place, head: Head) -> bool:
@@ -235,8 +246,8 @@ class Part:
                 if not self._read(self._context.clock.monotonic()):
                     break
             self._say_here()
-            self._forget_the_silent()
-            more = self._settings.auto_trim and self.nodes.is_eldest() and self._tidy()
+            self._upkeep.forget_the_silent()
+            more = self._settings.auto_trim and self.nodes.is_eldest() and self._upkeep.tidy()
         return _SOON if more else HEARTBEAT
 
     def _say_here(self) -> None:
@@ -246,39 +257,9 @@ class Part:
             self._take_part()
             self._context.sink.gap("this process was taken for dead by others")
 
-    def _forget_the_silent(self) -> None:
-        if silent := self.nodes.silent(self._context.clock.monotonic()):
-            with self._session.transaction():
-                self.nodes.forget(silent)
-
     def trim(self) -> None:
         """Tidy up until there is nothing left to do."""
         with self._session.translated():
             self._session.ensure()
-            while self._tidy():
+            while self._upkeep.tidy():
                 pass
-
-    def _tidy(self) -> bool:
-        """Remove what nobody needs any more, a bounded number of rows; whether there is more to do."""
-        now = self._context.clock.wall()
-        read_by_all = self.nodes.read_by_all()
-        more = read_by_all is not None and self._log.trim(read_by_all, now)
-        self._log.clear_strangers(now)
-        self.queues.clear_strangers(now)
-        self.claiming.expired.update(map(plain_name, self.queues.expired(now)))
-        more = bool(self.claiming.expired) or more
-        self._drop_expired()
-        if self.queues.has_ended_members(now):
-            with self._session.transaction():
-                self._log.lock(generation=1)
-                self.queues.drop_ended_members(now)
-        return more
-
-    def _drop_expired(self) -> None:
-        now = self._context.clock.wall()
-        while self.claiming.expired:
-            channel = next(iter(self.claiming.expired))
-            with self._session.transaction():
-                self._log.lock()
-                self.queues.drop_expired(channel, now)
-            self.claiming.expired.discard(channel)

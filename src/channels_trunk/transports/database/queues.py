@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 from .log import Head, Log
 from .names import stored_name
 from .session import Session
+from .statements import removal
 
 __all__ = ["QueueRow", "Queues"]
 
 # Some databases take no more values in one IN.
 _NAMES_AT_ONCE = 500
+# So many are asked one by one: each takes one look into the index, and all together read every row of theirs.
+_FEW_NAMES = 8
 _ROWS_PER_STEP = 200
 
 
@@ -32,14 +35,20 @@ class Queues:
 
     # --- in a transaction that holds the sequencer's lock
 
-    def room(self, channel: str, capacity: int, wanted: int, now: float) -> int:
-        """How many of `wanted` messages a channel takes."""
-        rows = self._rows(channel)
-        # Not all of them: where a capacity is high, or nobody enforces it, counting costs more the fuller it is.
-        room = capacity - rows[: capacity + 1].count() if capacity < 1 << 40 else wanted
+    def room(self, channel: str, capacity: int, wanted: int, *, head: Head, now: float) -> int:
+        """How many of `wanted` messages a channel takes; `head` has counted on for them."""
+        # Messages of all channels take their ranks between these two. To count those of one takes the longer, the more
+        # there are.
+        oldest = self._session.statements.rows(self._oldest, channel=stored_name(channel))
+        if not oldest or head.back - oldest[0][0] < capacity:
+            return min(capacity, wanted)
+        room: int = capacity - self._rows(channel)[: capacity + 1].count()
         if room < wanted and self.drop_expired(channel, now):
-            room = capacity - rows[: capacity + 1].count()
+            room = capacity - self._rows(channel)[: capacity + 1].count()
         return max(0, min(room, wanted))
+
+    def _oldest(self, *, channel: str) -> Any:
+        return self._stored(channel).order_by("rank").values_list("rank")[:1].query
 
     def drop_expired(self, channel: str, now: float) -> bool:
         """Drop a channel's expired messages; if there were any, it leaves its groups, as nobody reads it any more."""
@@ -51,18 +60,12 @@ class Queues:
     def append(self, rows: Sequence[QueueRow], last: int) -> None:
         """Add rows; the last of them gets this rank."""
         first = last - len(rows) + 1
-        model = self._session.model("QueuedMessage")
-        model.bulk_create(
+        self._session.statements.insert(
+            self._session.model("QueuedMessage"),
             [
-                model.model(
-                    prefix=self._prefix,
-                    channel=stored_name(row.channel),
-                    rank=first + index,
-                    expires_at=row.expires_at,
-                    frame=row.frame,
-                )
+                {**row._asdict(), "channel": stored_name(row.channel), "prefix": self._prefix, "rank": first + index}
                 for index, row in enumerate(rows)
-            ]
+            ],
         )
 
     def put_back(self, rows: Sequence[QueueRow]) -> Head:
@@ -93,28 +96,42 @@ class Queues:
 
     def claim(self, channel: str, limit: int) -> list[tuple[float, bytes]]:
         """Take out the oldest messages of a channel: (expires_at, frame)."""
+        statements = self._session.statements
+        found = statements.rows(self._first, limit, channel=stored_name(channel))
+        if not (self._session.locks_all or self._locks_rows):
+            # One by one: who deletes a row has it.
+            found = [row for row in found if statements.changed(self._these, 1, id0=row[0])]
+        elif found:
+            ids = {f"id{index}": row for index, (row, _, _) in enumerate(found)}
+            statements.changed(self._these, len(ids), **ids)
+        return [(expires_at, bytes(frame)) for _, expires_at, frame in found]
+
+    @property
+    def _locks_rows(self) -> bool:
         features = self._session.features
-        rows = self._rows(channel).order_by("rank")
-        lockable = features.has_select_for_update and features.supports_select_for_update_with_limit
-        if lockable:
-            rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
-        found = list(rows.values_list("id", "expires_at", "frame")[:limit])
-        if lockable:
-            self._by_id([row for row, _, _ in found]).delete()
-            return [(expires_at, bytes(frame)) for _, expires_at, frame in found]
-        # One by one: who deletes a row has it.
-        return [(expires_at, bytes(frame)) for row, expires_at, frame in found if self._by_id([row]).delete()[0]]
+        return bool(features.has_select_for_update and features.supports_select_for_update_with_limit)
+
+    def _first(self, limit: int, *, channel: str) -> Any:
+        rows = self._stored(channel).order_by("rank").values_list("id", "expires_at", "frame")
+        if self._locks_rows:
+            rows = rows.select_for_update(skip_locked=self._session.features.has_select_for_update_skip_locked)
+        return rows[:limit].query
+
+    def _these(self, _count: int, **ids: int) -> Any:
+        return removal(self._by_id(list(ids.values())))
 
     # --- anywhere
 
     def holds(self, channel: str) -> bool:
         """Whether a channel has rows."""
-        return bool(self._rows(channel).exists())
+        return bool(self._session.statements.rows(self._oldest, channel=stored_name(channel)))
 
     def waiting(self, channels: Iterable[str]) -> list[str]:
         """Which of these channels have rows."""
         stored = {stored_name(channel): channel for channel in channels}
         names = sorted(stored)
+        if len(names) <= _FEW_NAMES:
+            return [stored[name] for name in names if self.holds(stored[name])]
         found: list[str] = []
         for start in range(0, len(names), _NAMES_AT_ONCE):
             some = names[start : start + _NAMES_AT_ONCE]
@@ -148,7 +165,10 @@ class Queues:
             self._by_id(expired).exclude(prefix=self._prefix).delete()
 
     def _rows(self, channel: str) -> Any:
-        return self._session.model("QueuedMessage").filter(prefix=self._prefix, channel=stored_name(channel))
+        return self._stored(stored_name(channel))
+
+    def _stored(self, channel: str) -> Any:
+        return self._session.model("QueuedMessage").filter(prefix=self._prefix, channel=channel)
 
     def _by_id(self, ids: Sequence[int]) -> Any:
         return self._session.model("QueuedMessage").filter(id__in=ids)

@@ -6,8 +6,9 @@ change of settings there reaches it.
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from django.apps import apps
@@ -19,10 +20,15 @@ from channels_trunk.transports.base import Busy
 
 from .errors import Trouble, trouble_of
 from .settings import DatabaseSettings
+from .statements import Statements
 from .worker import Job
 
-__all__ = ["Session", "Unsure"]
+__all__ = ["SQLITE_PATIENCE", "Session", "Unsure"]
 
+SQLITE_PATIENCE = 0.25
+"""How long SQLite's lock is waited for, before the layer looks whether there is something else to do. Seconds."""
+# And how often it is asked for meanwhile: others hold it for as long as a transaction takes. Seconds.
+_ASK_AGAIN = 0.0005
 # A transaction that waits for another gives up after this, and is tried again for as long as its sender waits. Seconds.
 _LOCK_WAIT = 1
 # A process that stands still while it holds the lock of the log keeps everybody from appending; no longer than this.
@@ -52,20 +58,27 @@ class Session:
         """What the database can do."""
         return self._connection.features
 
+    @property
+    def statements(self) -> Statements:
+        """What is asked often."""
+        return self._statements
+
+    def is_pooled(self) -> bool:
+        """Whether PostgreSQL is behind a pooler, which answers with a process number of its own."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [pid] = cursor.fetchone()
+        raw = self._connection.connection
+        return bool(pid != (raw.info.backend_pid if hasattr(raw, "info") else raw.get_backend_pid()))
+
+    @property
+    def locks_all(self) -> bool:
+        """Whether a transaction keeps all others from writing: on SQLite it takes the one write lock when it begins."""
+        return bool(self._connection.vendor == "sqlite")
+
     def model(self, name: str) -> Any:
         """The rows of a model in this database."""
         return apps.get_model("channels_trunk", name)._base_manager.using(self._alias)
-
-    def compiled(self, query: Any) -> tuple[str, tuple[Any, ...]]:
-        """The SQL of a query set, and its parameters, for this database."""
-        sql, params = query.query.get_compiler(using=self._alias).as_sql()
-        return str(sql), tuple(params)
-
-    def fetched(self, sql: str, params: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """The rows of a compiled query."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            return list(cursor.fetchall())
 
     # --- connecting
 
@@ -79,6 +92,7 @@ class Session:
             # With DEBUG = True Django would log every statement with its values, which are messages.
             self._connection.make_debug_cursor = self._connection.make_cursor
             connections[self._alias] = self._connection  # in this thread
+            self._statements = Statements(self._connection)
         if self._connection.connection is None:
             self._connection.ensure_connection()
             self._tune()
@@ -121,11 +135,15 @@ class Session:
     # --- work
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing. Raises Unsure if nobody can know which; Busy where it is nothing, and may be tried again."""
+    def transaction(self, *, patience: float = SQLITE_PATIENCE) -> Iterator[None]:
+        """All or nothing. Raises Unsure if nobody can know which; Busy where it is nothing, and may be tried again.
+
+        `patience` is how long SQLite's write lock is waited for, in seconds.
+        """
         job, committing = self.job, False
         try:
-            with self.translated(), transaction.atomic(using=self._alias):
+            with self.translated(), ExitStack() as stack:
+                self._begin(stack, patience)
                 yield
                 if job is not None:
                     job.commit_begins()
@@ -140,6 +158,37 @@ class Session:
                 job.commit_failed()
             raise
         self._has_room()
+
+    def _begin(self, stack: ExitStack, patience: float) -> None:
+        """Begin a transaction that ends with the stack."""
+        if not self.locks_all:
+            stack.enter_context(transaction.atomic(using=self._alias))
+            return
+        give_up_at = time.monotonic() + patience
+        with self._without_busy_timeout():
+            while True:
+                try:
+                    stack.enter_context(transaction.atomic(using=self._alias))
+                except Error as error:
+                    if trouble_of(error) is not Trouble.BUSY or time.monotonic() > give_up_at:
+                        raise
+                else:
+                    return
+                time.sleep(_ASK_AGAIN)
+                if self.job is not None:
+                    self.job.check()
+
+    @contextmanager
+    def _without_busy_timeout(self) -> Iterator[None]:
+        # SQLite's own waits grow to a tenth of a second, as if locks were held for long: whoever has waited for some
+        # transactions of others then sleeps through a hundred.
+        raw = self._connection.connection
+        [before] = raw.execute("PRAGMA busy_timeout").fetchone()
+        raw.execute("PRAGMA busy_timeout = 0").fetchone()
+        try:
+            yield
+        finally:
+            raw.execute(f"PRAGMA busy_timeout = {before}").fetchone()
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -17,9 +17,13 @@ __all__ = ["Published", "Writer", "queue_row"]
 class Wanted(NamedTuple):
     """A message for a normal channel, and its place in the batch (None: as a group's member)."""
 
-    channel: str
+    row: QueueRow
     place: int | None
-    envelope: Envelope
+
+    @property
+    def channel(self) -> str:
+        """Where it is to go."""
+        return self.row.channel
 
 
 class Published(NamedTuple):
@@ -57,31 +61,36 @@ class Writer:
     def publish(self, batch: Sequence[Envelope]) -> Published:
         """Append a batch. Raises Busy where nothing was stored."""
         for_log = [envelope for envelope in batch if envelope.kind != Kind.QUEUE]
-        if not self._nodes.others and not self._wanted(batch) and not self._anybody_else():
-            return Published()
+        wanted = self._wanted(batch)
+        if not self._nodes.has_others and not wanted:
+            if not self._anybody_else():
+                return Published()
+            wanted = self._wanted(batch)  # by the members that are known now
+        # Packed and encrypted before the transaction, for which others wait.
         frame = self._context.codec.encode_frame(self._context.node, for_log) if for_log else b""
         with self._session.transaction():
-            return self._store(batch, for_log, frame)
+            return self._store(batch, for_log, wanted=wanted, frame=frame)
 
     def _anybody_else(self) -> bool:
         """Whether a batch concerns anybody: a process by itself writes nothing that nobody else can hear."""
         with self._session.translated():
             head = self._log.head()
             self._follow(head)
-        return bool(self._nodes.others or self._nodes.members)
+        return bool(self._nodes.has_others or self._nodes.members)
 
     def _follow(self, head: Head | None) -> None:
         if head is None or not self._is_current(head):
             raise Busy  # the tables were emptied; the next look begins anew
         self._nodes.refresh(head)
 
-    def _store(self, batch: Sequence[Envelope], for_log: Sequence[Envelope], frame: bytes) -> Published:
-        rows = 1 if for_log and self._nodes.others else 0
-        wanted = self._wanted(batch)
+    def _store(
+        self, batch: Sequence[Envelope], for_log: Sequence[Envelope], *, wanted: Sequence[Wanted], frame: bytes
+    ) -> Published:
+        rows = 1 if for_log and self._nodes.has_others else 0
         head = self._log.lock(rows=rows, back=len(wanted))
         if head.generation != self._nodes.generation or not self._is_current(head):
             self._follow(head)
-            if for_log and self._nodes.others and not rows:
+            if for_log and self._nodes.has_others and not rows:
                 rows = 1
                 head = self._log.lock(rows=1)
             wanted = self._wanted(batch)
@@ -100,10 +109,10 @@ class Writer:
         wanted: list[Wanted] = []
         for index, envelope in enumerate(batch):
             if envelope.kind == Kind.QUEUE:
-                wanted.append(Wanted(envelope.target, index, envelope))
+                wanted.append(Wanted(queue_row(self._context, envelope.target, envelope), index))
             elif envelope.kind == Kind.GROUP and self._nodes.members:
                 members = self._nodes.members_of(envelope.target, now)
-                wanted += [Wanted(channel, None, envelope) for channel in members]
+                wanted += [Wanted(queue_row(self._context, channel, envelope), None) for channel in members]
         return wanted
 
     def _enqueue(self, wanted: Sequence[Wanted], head: Head) -> Published:
@@ -113,20 +122,20 @@ class Writer:
         for entry in wanted:
             counts[entry.channel] = counts.get(entry.channel, 0) + 1
         room = {
-            channel: self._queues.room(channel, self._context.capacity_of(channel), count, now)
+            channel: self._queues.room(channel, self._context.capacity_of(channel), count, head=head, now=now)
             for channel, count in counts.items()
         }
         rows: list[QueueRow] = []
         refused: list[int] = []
         dropped: list[str] = []
-        for channel, place, envelope in wanted:
-            if room[channel] > 0:
-                room[channel] -= 1
-                rows.append(queue_row(self._context, channel, envelope))
-            elif place is None:
-                dropped.append(channel)
+        for entry in wanted:
+            if room[entry.channel] > 0:
+                room[entry.channel] -= 1
+                rows.append(entry.row)
+            elif entry.place is None:
+                dropped.append(entry.channel)
             else:
-                refused.append(place)
+                refused.append(entry.place)
         if rows:
             self._queues.append(rows, head.back)
         filled = frozenset(row.channel for row in rows)

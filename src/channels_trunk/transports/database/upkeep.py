@@ -1,0 +1,57 @@
+"""Takes away what nobody needs any more: silent nodes, rows that are read or expired. For the worker's thread."""
+
+from channels_trunk.transports.base import NodeContext
+
+from .log import Log
+from .names import plain_name
+from .nodes import Nodes
+from .queues import Queues
+from .session import Session
+
+__all__ = ["Upkeep"]
+
+
+class Upkeep:
+    """In small steps; `expired` are channels in which expired messages were found."""
+
+    def __init__(
+        self, session: Session, context: NodeContext, *, log: Log, queues: Queues, nodes: Nodes, expired: set[str]
+    ) -> None:
+        self._session = session
+        self._clock = context.clock
+        self._log = log
+        self._queues = queues
+        self._nodes = nodes
+        self._expired = expired
+
+    def forget_the_silent(self) -> None:
+        """Forget nodes whose heartbeat stopped."""
+        if silent := self._nodes.silent(self._clock.monotonic()):
+            with self._session.transaction():
+                self._nodes.forget(silent)
+
+    def tidy(self) -> bool:
+        """Remove what nobody needs any more, a bounded number of rows; whether there is more to do."""
+        now = self._clock.wall()
+        read_by_all = self._nodes.read_by_all()
+        more = read_by_all is not None and self._log.trim(read_by_all, now)
+        self._log.clear_strangers(now)
+        self._queues.clear_strangers(now)
+        self._expired.update(map(plain_name, self._queues.expired(now)))
+        more = bool(self._expired) or more
+        self.drop_expired()
+        if self._queues.has_ended_members(now):
+            with self._session.transaction():
+                self._log.lock(generation=1)
+                self._queues.drop_ended_members(now)
+        return more
+
+    def drop_expired(self) -> None:
+        """Take expired messages out of the channels in which some were found."""
+        now = self._clock.wall()
+        while self._expired:
+            channel = next(iter(self._expired))
+            with self._session.transaction():
+                self._log.lock()
+                self._queues.drop_expired(channel, now)
+            self._expired.discard(channel)
