@@ -221,6 +221,6 @@ DATABASE = Plan(
         Settings(begins="INSTALLED_APPS = ", migrate=["default"]),
         Shell(begins="python manage.py migrate"),
         Settings(begins='DATABASES["messages"]', migrate=["messages"]),
-        Shell(begins="python manage.py migrate --database messages"),
+        Shell(begins="python manage.py migrate channels_trunk --database messages"),
     ]
 )

@@ -93,18 +93,23 @@ def run_tests(folder: Path, databases: dict[str, Any], alias: str, cases: str) -
     return done.stderr
 
 
+def entry_of(engine: str, request: pytest.FixtureRequest, *, folder: Path, name: str) -> dict[str, Any]:
+    """An entry of DATABASES whose database does not exist; Django makes a test database beside it."""
+    if engine == "sqlite_alias":
+        return {**sqlite_entry(folder / "real.sqlite3"), "TEST": {"NAME": str(folder / "test.sqlite3")}}
+    if engine == "postgres_alias":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        return postgres_entry(dsn_for(server.superuser_dsn, database=name))
+    if engine == "mariadb_alias":
+        maria: MariaDbServer = request.getfixturevalue("mariadb")
+        return mariadb_entry(f"{maria.administrator_url.rstrip('/')}/{name}")
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "real.sqlite3")}
+
+
 @pytest.mark.parametrize("alias", ["default", "messages"])
 @pytest.mark.parametrize("engine", [*ENGINES, "in_memory"])
 def test_test_cases(engine: str, alias: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    entry: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "real.sqlite3")}
-    if engine == "sqlite_alias":
-        entry = {**sqlite_entry(tmp_path / "real.sqlite3"), "TEST": {"NAME": str(tmp_path / "test.sqlite3")}}
-    elif engine == "postgres_alias":
-        server: PostgresServer = request.getfixturevalue("postgres")
-        entry = postgres_entry(dsn_for(server.superuser_dsn, database=f"never_made_{alias}"))
-    elif engine == "mariadb_alias":
-        maria: MariaDbServer = request.getfixturevalue("mariadb")
-        entry = mariadb_entry(f"{maria.administrator_url.rstrip('/')}/never_made_{alias}")
+    entry = entry_of(engine, request, folder=tmp_path, name=f"never_made_{alias}")
     plain = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "plain.sqlite3")}
     databases = {"default": plain, "messages": plain, alias: entry}
     output = run_tests(tmp_path, databases, alias, CASES)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from channels.exceptions import ChannelFull, MessageTooLarge
 
-from channels_trunk import exceptions
+from channels_trunk import config, exceptions
 from channels_trunk.layers import SQLiteChannelLayer
 from tests.integration.sqlite.bad_input import BOUND, holding_lock, layers_closed
 
@@ -86,8 +86,32 @@ async def _no_database(tmp_path: Path) -> None:
     await _sent(X)(tmp_path)
 
 
+def _configured(url: Any) -> Provoke:
+    async def provoke(tmp_path: Path) -> None:
+        config(url)
+
+    return provoke
+
+
+_BEHIND_MEMORY = "more than options behind `memory://`"
+_OF_REDIS = "an option of channels_redis alone (`hosts`, `random_prefix_length`, `on_disconnect`, `on_reconnect`)"
 PROVOKED: dict[str, Provoke] = {
     "unknown option": _made(capactiy=5),
+    "an option that is like none": _made(colour=5),
+    _OF_REDIS: _made(hosts=["redis://localhost"]),
+    "a URL that is no string": _configured(None),
+    "an empty URL": _configured(" "),
+    "what is no URL": _configured("channels.sqlite3"),
+    "a URL with another scheme": _configured("redis://cache/1"),
+    "a slip in the scheme": _configured("postgress://db/app"),
+    "a sign in the URL that has to be written otherwise": _configured("postgres://me:a#b@db/app"),
+    "an unknown option in the URL": _configured("sqlite:///x?capactiy=5"),
+    "an option in the URL that neither the layer nor libpq knows": _configured("postgres://db/app?colour=5"),
+    "a wrong value in the URL": _configured("memory://?capacity=0"),
+    "a SQLite path behind two slashes": _configured("sqlite://x"),
+    "a URL of SQLite in memory": _configured("sqlite:///:memory:"),
+    "more than an alias behind `database://`": _configured("database://news/x"),
+    _BEHIND_MEMORY: _configured("memory://host"),
     "wrong value": _made(capacity=0),
     "wrong chance": _made(resilience={"drop": 1.5}),
     "unknown serializer": _made(serializer_format="pickle"),
@@ -138,6 +162,7 @@ OF_OTHERS = {
     "an alias that is not there": _DATABASE,
     "the app is not installed": _DATABASE,
     "no tables, or old ones": _DATABASE,
+    "a URL of PostgreSQL without psycopg": "../../unit/test_config.py",
 }
 
 

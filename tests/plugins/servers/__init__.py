@@ -6,7 +6,7 @@ and a module here with its fixture.
 """
 
 from tests.plugins.ports import free_port
-from tests.plugins.servers.mariadb import MariaDbServer, mariadb
+from tests.plugins.servers.mariadb import MariaDbServer, OwnMariaDb, mariadb, own_mariadb
 from tests.plugins.servers.pgbouncer import PgBouncer, PgBouncerFactory, pgbouncer
 from tests.plugins.servers.postgres import (
     OwnPostgresFactory,
@@ -32,6 +32,7 @@ from tests.plugins.servers.redis import redis_url
 __all__ = [
     "BOUND_TO_PARENT",
     "MariaDbServer",
+    "OwnMariaDb",
     "OwnPostgres",
     "OwnPostgresFactory",
     "OwnRabbitFactory",
@@ -49,6 +50,7 @@ __all__ = [
     "free_port",
     "mariadb",
     "newest_postgres",
+    "own_mariadb",
     "own_postgres",
     "own_rabbit",
     "pgbouncer",

@@ -2,12 +2,14 @@
 
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pymysql
 import pytest
+from pymysql.err import OperationalError  # as MySQLdb, the package gets another module of that name
 
 from tests.plugins.ports import LOOPBACK, free_port
 from tests.plugins.servers.process import Process, ServerError, find, private_folder, run_as_account
@@ -72,9 +74,33 @@ class MariaDbServer:
         """Whether it takes connections now."""
         try:
             self.execute("SELECT 1")
-        except pymysql.err.OperationalError:
+        except OperationalError:
             return False
         return True
+
+
+class OwnMariaDb(MariaDbServer):
+    """A MariaDB that belongs to one test or one run, and may be stopped and killed; it keeps its port.
+
+    The constructor makes its data, in an empty folder of the servers' account; start() comes next.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        port, password = free_port(), secrets.token_hex(8)
+        super().__init__(f"mysql://{ADMINISTRATOR}:{password}@{LOOPBACK}:{port}/")
+        self.process = _process(folder, port=port, password=password)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.process.start(self.answers)
+
+    def stop(self) -> None:
+        """Have it end in order."""
+        self.process.stop(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
 
 
 def _process(folder: Path, *, port: int, password: str) -> Process:
@@ -104,10 +130,18 @@ def mariadb() -> Iterator[MariaDbServer]:
         yield MariaDbServer(url)
         return
     with private_folder("mariadb") as folder:
-        port, password = free_port(), secrets.token_hex(8)
-        server = MariaDbServer(f"mysql://{ADMINISTRATOR}:{password}@{LOOPBACK}:{port}/")
-        process = _process(folder, port=port, password=password)
-        process.start(server.answers)
-        process.belongs_to_session()
+        server = OwnMariaDb(folder)
+        server.start()
+        server.process.belongs_to_session()
         yield server
-        process.kill()
+        server.kill()
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[OwnMariaDb]:
+    """A running MariaDB that belongs to the test."""
+    with private_folder("mariadb") as folder:
+        server = OwnMariaDb(folder)
+        server.start()
+        yield server
+        server.kill()
