@@ -71,6 +71,8 @@ async def test_a_lock_that_is_held_for_too_long_is_said(database: DjangoDatabase
     await meet(one, other)
     with lock_held(database.alias, one.prefix), pytest.raises(TransportUnavailable, match="send_timeout"):
         await one.send("jobs", HELLO)
+    # A call that hangs longer than that is taken for a connection that is lost.
+    await eventually(lambda: one.health().state == "ok", within=20)
     await meet(one, other)
     # What was said not to be sent was not sent.
     with pytest.raises(TimeoutError):
