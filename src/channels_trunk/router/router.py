@@ -16,6 +16,7 @@ __all__ = ["Counters", "Router"]
 _SLACK = 64
 # How many envelopes are delivered before other tasks of the loop have their turn: about half a millisecond.
 _AT_ONCE = 256
+_CONTROL, _GROUP = int(Kind.CONTROL), int(Kind.GROUP)
 
 
 FULL = object()
@@ -110,12 +111,12 @@ class Router:
         offset = now - wall
         for _ in range(min(len(backlog), _AT_ONCE)):
             envelope = backlog.popleft()
-            if envelope.kind == Kind.CONTROL:
+            if envelope.kind == _CONTROL:
                 control(envelope, effects)
             elif envelope.expires_at <= wall:
                 self.counters.dropped_expired += 1
                 self.counters.last_expired = envelope.target
-            elif envelope.kind == Kind.GROUP:
+            elif envelope.kind == _GROUP:
                 self.send_group(envelope.target, (envelope.expires_at + offset, envelope.body), now, effects)
             else:
                 self._arrive_at(self.box(envelope.target), (envelope.expires_at + offset, envelope.body), now, effects)

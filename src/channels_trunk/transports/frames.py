@@ -13,7 +13,7 @@ def envelopes_for_node(context: NodeContext, frame: bytes) -> list[Envelope]:
     """The envelopes in a frame that are for this node; none, and the sink is told, if it cannot be opened."""
     try:
         _origin, envelopes = context.codec.decode_frame(frame)
-        return [envelope for envelope in envelopes if _is_for(envelope, context.node)]
+        return _those_for(context.node, envelopes)
     except (DecodeError, TypeError) as error:
         # TypeError: a target that is no channel name.
         context.sink.skipped(error)
@@ -33,9 +33,22 @@ def claimed_message(context: NodeContext, channel: str, expires_at: float, frame
     return Claimed(channel, min(expires_at, envelope.expires_at), envelope.body)
 
 
-def _is_for(envelope: Envelope, node: str) -> bool:
-    if envelope.kind == Kind.GROUP:
+def _those_for(node: str, envelopes: list[Envelope]) -> list[Envelope]:
+    found: list[Envelope] = []
+    kind, target, is_for = -1, "", False
+    for envelope in envelopes:
+        # Most have the target of the one before.
+        if envelope.target != target or envelope.kind != kind:
+            kind, target = envelope.kind, envelope.target
+            is_for = _is_for(node, kind, target)
+        if is_for:
+            found.append(envelope)
+    return found
+
+
+def _is_for(node: str, kind: int, target: str) -> bool:
+    if kind == Kind.GROUP:
         return True
-    if envelope.kind == Kind.MAILBOX:
-        return channel_owner(envelope.target) == node
-    return envelope.kind == Kind.CONTROL and envelope.target in (node, EVERY_NODE)
+    if kind == Kind.MAILBOX:
+        return channel_owner(target) == node
+    return kind == Kind.CONTROL and target in (node, EVERY_NODE)

@@ -62,7 +62,11 @@ class Neighbours:
     def concerned(self, envelopes: Iterable[Envelope]) -> Iterable[str]:
         """The nodes that have to look at the log because of these."""
         nodes: set[str] = set()
+        latest = ""
         for envelope in envelopes:
+            if envelope.target == latest:
+                continue
+            latest = envelope.target
             if envelope.kind == Kind.GROUP or envelope.target == EVERY_NODE:
                 return self.nodes
             nodes.add(envelope.target if envelope.kind == Kind.CONTROL else channel_owner(envelope.target) or "")

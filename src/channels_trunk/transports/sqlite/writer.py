@@ -62,7 +62,8 @@ class Writer:
         """Append one row for the whole batch; messages of normal channels become rows of their own."""
         neighbours = self._neighbours
         members = neighbours.members
-        if any(e.kind == Kind.QUEUE or (e.kind == Kind.GROUP and e.target in members) for e in batch):
+        kinds = {e.kind for e in batch}
+        if Kind.QUEUE in kinds or (members and Kind.GROUP in kinds and any(e.target in members for e in batch)):
             return self._publish_with_queues(batch)
         if not neighbours.nodes:
             # A process by itself writes nothing for messages that nobody else can hear.
