@@ -28,7 +28,7 @@ from trunkbench.targets import judge
 from trunkbench.workloads.table import WORKLOADS
 
 # Less than is promised, three minutes and thirty: servers start and stop, too.
-QUICK_MINUTES, FULL_MINUTES = 2.5, 27.0
+QUICK_MINUTES, FULL_MINUTES = 2.6, 27.0
 LONGEST_QUICK_SECONDS, LONGEST_SECONDS = 0.5, 1.5
 
 
@@ -78,7 +78,7 @@ def make_budget(plan: Plan, options: argparse.Namespace) -> Budget:
         budget = Budget(plan, seconds=options.minutes * 60, longest=longest)
     layers = ", ".join(peer.name for peer in plan.peers)
     print(f"{plan.count()} measurements of {budget.length(0):.2g} s of {layers}", file=sys.stderr)
-    print(f"this will take about {as_minutes(budget.estimate())} minutes", file=sys.stderr, flush=True)
+    print(f"this will take about {as_minutes(budget.estimate())} (minutes:seconds)", file=sys.stderr, flush=True)
     return budget
 
 

@@ -167,10 +167,13 @@ class Room:
         for process in (*self._audiences, self._source):
             process.expect("ready", within=READY_WITHIN)
         self.received = 0
+        self.seconds = 0.0
+        """From the first send to the last delivery of the latest batch."""
         self.account = Account()
 
     def batch(self, count: int) -> float:
-        """group_send this often; return the seconds until the last delivery."""
+        """group_send this often; return the seconds that took, with the wait for what was lost: it is waited for once."""
+        started = clock()
         self._source.say("send", count=count)
         sent = self._source.expect("sent", within=60)
         for audience in self._audiences:
@@ -178,7 +181,8 @@ class Room:
         reports = [audience.expect("report", within=60) for audience in self._audiences]
         self.received = sum(report["count"] for report in reports)
         self.account = add_up(report["account"] for report in reports)
-        return float(max(report["last_at"] for report in reports) - sent["first_at"])
+        self.seconds = max(report["last_at"] for report in reports) - sent["first_at"]
+        return clock() - started
 
 
 def measure(bench: Bench, *, size: int, processes: int) -> Sample:
@@ -186,8 +190,8 @@ def measure(bench: Bench, *, size: int, processes: int) -> Sample:
     with bench.crew() as crew:
         room = Room(crew, group=f"{bench.run_id}.room", sizes=[size // processes] * processes)
         first = 4 if size <= 1_000 else 1
-        count, seconds = Pace(first=first, limit=20_000, seconds=bench.seconds).measure(room.batch)
-        rate = room.received / seconds
+        count, _ = Pace(first=first, limit=20_000, seconds=bench.seconds).measure(room.batch)
+        rate = room.received / room.seconds
         figures = {"rate": rate, "sends": rate / size}
         return Sample(figures=figures, account=room.account, amount=count * size)
 
