@@ -172,7 +172,7 @@ class Room:
         self.account = Account()
 
     def batch(self, count: int) -> float:
-        """group_send this often; return the seconds that took, with the wait for what was lost: it is waited for once."""
+        """group_send this often; return the seconds with the wait for what was lost, which is waited for once."""
         started = clock()
         self._source.say("send", count=count)
         sent = self._source.expect("sent", within=60)
