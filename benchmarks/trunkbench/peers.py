@@ -184,7 +184,7 @@ PEERS: tuple[Peer, ...] = (
     Peer(
         name="channels-lite-aio",
         label="channels-lite AIO",
-        backend="channels_lite.layers.aio.AIOSQLiteChannelLayer",
+        backend="trunkbench.channels_lite_aio.AIOSQLiteChannelLayer",
         config=_channels_lite,
         distributions=("channels-lite", "aiosqlite", "aiosqlitepool"),
         django_apps=("channels_lite",),
