@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from trunkbench.django_tables import FILE
 from trunkbench.peers import peer_named
 from trunkbench.services import ServiceError, Services
 
@@ -28,8 +29,9 @@ def tables(place: dict[str, str]) -> set[str]:
         return {row[0] for row in connection.execute("SELECT tablename::text FROM pg_tables WHERE schemaname='public'")}
 
 
-def test_each_measurement_has_a_database_of_its_own(folder: Path) -> None:
+def test_each_measurement_has_a_database_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the tables of the apps that are asked for, and gone when the measurement is over."""
+    monkeypatch.setenv(FILE, "the file of a layer on SQLite that was measured before")
     with Services(data_directory=str(folder), postgres_options={"fsync": "off"}) as services:
         server = services.postgres
         assert server.version().split(".")[0].isdigit()

@@ -56,6 +56,15 @@ IDLE = (
     Column("threads", "idle", "threads"),
     Column("connections", "idle", "connections"),
 )
+SHARES = (
+    Column("one way, 32 senders", "one_way_32", "rate"),
+    Column("1 sender", "one_way_1", "rate"),
+    Column("round trip", "round_trip", "median"),
+    Column("to 1,000 members", "fan_out", "rate"),
+    Column("the same in one process", "one_process_fan_out", "rate"),
+    Column("worker channel", "worker_channel_1", "rate"),
+    Column("`layer.sync.group_send`", "sync_api", "rate"),
+)
 SENDERS = tuple(
     Column(f"{tasks}, {words}", f"one_way_{tasks}{name}", "rate")
     for name, words in (("", "200 bytes"), ("_4k", "4 KB"))
@@ -139,14 +148,13 @@ def limits(summary: Summary) -> list[str]:
 
 
 def _shares(summary: Summary) -> list[str]:
-    titles = {column.workload: column.title for column in (*WITHIN[:2], *MORE, *SHORT)}
-    titles["one_process_fan_out"] = "one process, 1,000 members, deliveries/s"
-    rows = [row for row in summary.rows if row.share is not None and row.workload in titles]
-    lines = header(["layer", "figure", "share of the limit", "which"])
-    for row in sorted(rows, key=lambda row: (not summary.layers[row.layer].ours, -(row.share or 0.0))):
-        if summary.layers[row.layer].ours:
-            name = _label(summary, row.layer)
-            lines.append(f"| {name} | {titles[row.workload]} | {number((row.share or 0.0) * 100)} % | `{row.limit}` |")
+    """Layers by figures; which limit it is depends on what the layer runs on."""
+    shown = [each for each in SHARES if any(row.share is not None for row in summary.rows_of(each.workload))]
+    lines = header(["share of the limit", *(each.title for each in shown)])
+    for layer in _in_order(summary, shown):
+        rows = [summary.row(column.workload, layer) for column in shown]
+        cells = [f"{number(row.share * 100)} %" if row and row.share is not None else "" for row in rows]
+        lines.append(f"| {_label(summary, layer)} | {' | '.join(cells)} |")
     return lines
 
 
