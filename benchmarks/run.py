@@ -28,7 +28,7 @@ from trunkbench.targets import judge
 from trunkbench.workloads.table import WORKLOADS
 
 # Less than is promised, three minutes and thirty: servers start and stop, too.
-QUICK_MINUTES, FULL_MINUTES = 2.6, 27.0
+QUICK_MINUTES, FULL_MINUTES = 2.65, 28.0
 LONGEST_QUICK_SECONDS, LONGEST_SECONDS = 0.5, 1.5
 
 
