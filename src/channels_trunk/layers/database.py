@@ -12,7 +12,7 @@ from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from channels_trunk.exceptions import OptionsError
 from channels_trunk.findings import Finding
-from channels_trunk.options import CORE_OPTIONS, Option, boolean, seconds, text
+from channels_trunk.options import CORE_OPTIONS, Option, anything, boolean, seconds, text
 from channels_trunk.stats import Survey
 from channels_trunk.transports.base import Transport
 from channels_trunk.transports.database import DatabaseSettings, DatabaseTransport
@@ -46,6 +46,7 @@ class DatabaseChannelLayer(TrunkChannelLayer):
         Option("auto_trim", True, boolean),
         Option("polling_interval", 0.025, seconds()),
         Option("polling_idle_timeout", 1800.0, seconds()),
+        Option("pool_size", None, anything, inert="there is no pool: a process has one connection"),
     )
 
     def __init__(self, **config: Any) -> None:

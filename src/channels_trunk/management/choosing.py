@@ -36,7 +36,8 @@ def new_layer(alias: str) -> TrunkChannelLayer:
     try:
         layer = channel_layers.make_backend(alias)
     except (InvalidChannelLayerError, ChannelLayerError, ImportError) as error:
-        raise CommandError(f"CHANNEL_LAYERS[{alias!r}]: {error}") from None
+        where = f"CHANNEL_LAYERS[{alias!r}]"
+        raise CommandError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
     if not isinstance(layer, TrunkChannelLayer):
         raise CommandError(
             f"CHANNEL_LAYERS[{alias!r}] is a {type(layer).__module__}.{type(layer).__qualname__}, which is no layer of "

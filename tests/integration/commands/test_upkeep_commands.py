@@ -222,7 +222,9 @@ def test_wrong_aliases(name: str, command: Command) -> None:
         "another alias by --layer"
     )
     if name != "trunk_doctor":  # for which these are findings
-        assert "unknown option 'capactiy'; did you mean 'capacity'?" in command(layers, *words, "wrong").error
+        assert command(layers, *words, "wrong").error == (
+            "CHANNEL_LAYERS['wrong']['CONFIG']: unknown option 'capactiy'; did you mean 'capacity'?"
+        )
         assert "CHANNEL_LAYERS['gone']: Cannot import BACKEND" in command(layers, *words, "gone").error
 
 

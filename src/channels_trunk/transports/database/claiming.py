@@ -12,9 +12,10 @@ from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.transports.base import Busy, Claimed, NodeContext
 from channels_trunk.transports.frames import claimed_message
 
+from .beginning import SQLITE_PATIENCE
 from .nodes import Nodes
 from .queues import QueueRow, Queues
-from .session import SQLITE_PATIENCE, Session, Unsure
+from .session import Session, Unsure
 from .worker import Job
 from .writer import queue_row
 

@@ -6,29 +6,25 @@ change of settings there reaches it.
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from django.apps import apps
-from django.db import Error, connections, transaction
+from django.db import Error, connections
 from django.db.utils import load_backend
 
 from channels_trunk.exceptions import SchemaMismatch, TransportError, TransportUnavailable
 from channels_trunk.transports.base import Busy
 
+from .beginning import SQLITE_PATIENCE, begin, locks_all
 from .errors import Trouble, trouble_of
 from .settings import DatabaseSettings
 from .statements import Statements
 from .worker import Job
 
-__all__ = ["SQLITE_PATIENCE", "Session", "Unsure"]
+__all__ = ["Session", "Unsure"]
 
-SQLITE_PATIENCE = 0.25
-"""How long SQLite's lock is waited for, before the layer looks whether there is something else to do. Seconds."""
-# And how often it is asked for meanwhile: others hold it for as long as a transaction takes. Seconds.
-_ASK_AGAIN = 0.0005
 # A transaction that waits for another gives up after this, and is tried again for as long as its sender waits. Seconds.
 _LOCK_WAIT = 1
 # A process that stands still while it holds the lock of the log keeps everybody from appending; no longer than this.
@@ -74,7 +70,7 @@ class Session:
     @property
     def locks_all(self) -> bool:
         """Whether a transaction keeps all others from writing: on SQLite it takes the one write lock when it begins."""
-        return bool(self._connection.vendor == "sqlite")
+        return locks_all(self._connection)
 
     def model(self, name: str) -> Any:
         """The rows of a model in this database."""
@@ -143,7 +139,7 @@ class Session:
         job, committing = self.job, False
         try:
             with self.translated(), ExitStack() as stack:
-                self._begin(stack, patience)
+                begin(stack, self._connection, patience=patience, check=self._check)
                 yield
                 if job is not None:
                     job.commit_begins()
@@ -159,36 +155,9 @@ class Session:
             raise
         self._has_room()
 
-    def _begin(self, stack: ExitStack, patience: float) -> None:
-        """Begin a transaction that ends with the stack."""
-        if not self.locks_all:
-            stack.enter_context(transaction.atomic(using=self._alias))
-            return
-        give_up_at = time.monotonic() + patience
-        with self._without_busy_timeout():
-            while True:
-                try:
-                    stack.enter_context(transaction.atomic(using=self._alias))
-                except Error as error:
-                    if trouble_of(error) is not Trouble.BUSY or time.monotonic() > give_up_at:
-                        raise
-                else:
-                    return
-                time.sleep(_ASK_AGAIN)
-                if self.job is not None:
-                    self.job.check()
-
-    @contextmanager
-    def _without_busy_timeout(self) -> Iterator[None]:
-        # SQLite's own waits grow to a tenth of a second, as if locks were held for long: whoever has waited for some
-        # transactions of others then sleeps through a hundred.
-        raw = self._connection.connection
-        [before] = raw.execute("PRAGMA busy_timeout").fetchone()
-        raw.execute("PRAGMA busy_timeout = 0").fetchone()
-        try:
-            yield
-        finally:
-            raw.execute(f"PRAGMA busy_timeout = {before}").fetchone()
+    def _check(self) -> None:
+        if self.job is not None:
+            self.job.check()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -200,7 +169,7 @@ class Session:
 
     def _translated(self, error: Error) -> Exception:
         trouble = trouble_of(error)
-        text = f"{self._settings.where}: {error}"
+        text = f"{self._settings.where}: {_one_line(error)}"
         if trouble is Trouble.BUSY:
             return Busy()
         if trouble is Trouble.FULL:
@@ -232,7 +201,7 @@ class Session:
     def _how_to_migrate(self, error: Error) -> str:
         option = "" if self._alias == "default" else f" --database {self._alias}"
         return (
-            f"{self._settings.where}: {error}. The tables of channels_trunk are missing or old: run "
+            f"{self._settings.where}: {_one_line(error)}. The tables of channels_trunk are missing or old: run "
             f"`manage.py migrate channels_trunk{option}`"
         )
 
@@ -270,3 +239,8 @@ class Session:
             return None if holder is None else int(holder.fileno())
         except Exception:  # noqa: BLE001 - a connection that is closed; each driver has an error of its own
             return None
+
+
+def _one_line(error: Error) -> str:
+    # libpq's have several; none of them has a password.
+    return " ".join(str(error).split())
