@@ -136,7 +136,7 @@ def _try_it(settings: DatabaseSettings, session: Session, *, path: str | None, i
             _use_tables(session)
             raise _Enough
     except _Enough:
-        return None
+        return _slow_mode(settings, path) if path is not None and not session.has_wal() else None
     except SchemaMismatch as error:
         return fault("tables-missing", str(error), "Run `manage.py migrate` for the layer's database.")
     except (Busy, TransportError) as error:
@@ -214,6 +214,16 @@ def _of_file(settings: DatabaseSettings, path: str, error: BaseException) -> Fin
         )
     code = "file-no-database" if result == _NO_DATABASE else "file-unusable"
     return fault(code, f"{_said(error)} ({path})", "Mend what the message names, or name another file in DATABASES.")
+
+
+def _slow_mode(settings: DatabaseSettings, path: str) -> Finding:
+    return Finding(
+        level=Level.WARNING,
+        code="no-wal",
+        text=f"{settings.where}: {path} is not in WAL mode, so that those who read and the one who writes wait for one "
+        f"another",
+        remedy="Add 'OPTIONS': {'init_command': 'PRAGMA journal_mode = WAL'} to the entry in DATABASES.",
+    )
 
 
 def _busy_file(settings: DatabaseSettings, path: str, cause: Error) -> Finding:

@@ -59,6 +59,12 @@ class Session:
         """What is asked often."""
         return self._statements
 
+    def has_wal(self) -> bool:
+        """Whether SQLite's file is in WAL mode."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode")
+            return bool(cursor.fetchone()[0] == "wal")
+
     def is_pooled(self) -> bool:
         """Whether PostgreSQL is behind a pooler, which answers with a process number of its own."""
         with self._connection.cursor() as cursor:
@@ -97,8 +103,7 @@ class Session:
         vendor = self._connection.vendor
         with self._connection.cursor() as cursor:
             if vendor == "sqlite":
-                cursor.execute("PRAGMA journal_mode")
-                if cursor.fetchone()[0] == "wal":
+                if self.has_wal():
                     # Safe in WAL mode, and without an fsync for each commit.
                     cursor.execute("PRAGMA synchronous = NORMAL")
             elif vendor == "postgresql" and not self._settings.database.get("DISABLE_SERVER_SIDE_CURSORS"):
