@@ -35,7 +35,7 @@ COMMANDS = (
         "tests/integration/commands runs each of them; that the option exists is checked by test_reference",
     ),
     Known(
-        r"python manage\.py migrate( --database messages)?",
+        r"python manage\.py migrate( channels_trunk)?( --database messages)?",
         "the settings above it on docs/howto/database.md are tried after a migration of that database",
     ),
     Known(r"(\S+/)?(python )?manage\.py runworker [a-z-]+", "tests/acceptance/test_deployments.py runs a worker"),
