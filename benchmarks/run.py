@@ -94,8 +94,12 @@ def measure(options: argparse.Namespace, services: Services) -> Report:
         place = (workload.name, peer.name)
         outcomes.setdefault(place, Outcome(workload=workload, peer=peer)).samples.append(sample)
 
-    for workload in run(plan, services, budget=make_budget(plan, options), record=record):
-        left_out[workload.name] = "no time was left"
+    try:
+        for workload in run(plan, services, budget=make_budget(plan, options), record=record):
+            left_out[workload.name] = "no time was left"
+    except SystemExit as end:  # Ctrl-C, kill: what is known is worth more than nothing
+        left_out["what came later"] = "the run was ended"
+        options.ended = end.code
     kept = ("rounds", "minutes", "seconds", "quick", "postgres")
     return Report(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -146,6 +150,7 @@ def draw(summary: Summary, folder: Path) -> list[Path]:
 def main() -> int:
     """Run, print, write."""
     options = parse()
+    options.ended = 0
     if options.list:
         print("workloads:", *(f"  {each.name:22} {each.title}" for each in WORKLOADS), sep="\n")
         print("layers:", *(f"  {peer.name:22} {peer.label}" for peer in PEERS), sep="\n")
@@ -160,7 +165,7 @@ def main() -> int:
         print(f"{outcome.workload.name}, {outcome.peer.label}: {outcome.errors[0]}", file=sys.stderr)
     missed = options.check and any(verdict.met is False for verdict in report.verdicts)
     # A peer that fails is a finding; a layer of ours that fails is a fault.
-    return 1 if missed or failed else 0
+    return options.ended or (1 if missed or failed else 0)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ WORKLOADS = (
             measure=partial(measure_groups, groups=groups),
             suits=crosses_processes,
             series=True,
-            fixed=1.0 + groups / 12_000,
+            fixed=1.0 + min(10.0, groups / 4_000),
         )
         for groups in GROUPS
     ),
