@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from channels_trunk.envelope import Envelope
-from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.testing import eventually
+from channels_trunk.testing.commands import in_thread
 from channels_trunk.testing.starting import StartingLoopbackTransport
 from channels_trunk.testing.transports import LoopbackServer
 from channels_trunk.transports.base import Transport
@@ -104,20 +105,58 @@ async def test_what_comes_meanwhile_goes_behind_it(layers: list[SlowLayer]) -> N
     await eventually(lambda: not thread.is_alive())
 
 
-async def test_a_transport_that_fails_at_the_start(
-    layers: list[SlowLayer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("blocking", [False, True], ids=["task", "thread"])
+async def test_a_start_that_is_interrupted_sends_nothing_twice(
+    layers: list[SlowLayer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, blocking: bool
+) -> None:
+    """A signal's handler may raise anywhere, also when the batch is on its way."""
+    here, there = layers
+    channel = await connected(here, there)
+    start = here.transport.start
+
+    def interrupted(batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
+        assert start(batch, done)
+        monkeypatch.undo()
+        raise TimeoutError("time is up")
+
+    monkeypatch.setattr(here.transport, "start", interrupted)
+    with caplog.at_level(logging.ERROR, "channels_trunk"):
+        if blocking:
+            with pytest.raises(TimeoutError, match="time is up"):
+                await in_thread(lambda: here.sync.send(channel, HELLO))
+        else:
+            with pytest.raises(TransportError, match="time is up"):
+                await here.send(channel, HELLO)
+    assert "the transport failed in a way it should not" in caplog.text
+    await here.send(channel, {"type": "behind"})
+    assert [(await there.receive(channel))["type"] for _ in range(2)] == ["hello", "behind"]
+
+
+async def test_the_loop_rests_while_the_engine_is_away(
+    layers: list[SlowLayer], monkeypatch: pytest.MonkeyPatch, server: LoopbackServer
 ) -> None:
     here, there = layers
     channel = await connected(here, there)
+    publisher = here._hub.publisher
+    ticks: list[object] = []
+    tick = publisher._tick
 
-    def broken(_batch: Sequence[Envelope], _done: Callable[..., None]) -> bool:
-        raise RuntimeError("broken")
+    def counted(loop: asyncio.AbstractEventLoop) -> None:
+        ticks.append(loop)
+        tick(loop)
 
-    monkeypatch.setattr(here.transport, "start", broken)
-    with caplog.at_level(logging.ERROR, "channels_trunk"):
-        await here.send(channel, HELLO)
-    assert await there.receive(channel) == HELLO
-    assert "the transport failed in a way it should not" in caplog.text
+    monkeypatch.setattr(publisher, "_tick", counted)
+    sending = [asyncio.create_task(here.send(channel, HELLO)) for _ in range(2)]
+    await asyncio.sleep(0)
+    # Both wait for the end of this tick, and the engine goes before it comes.
+    server.stop()
+    here._hub.context.sink.lost(TransportUnavailable("cut"))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert 1 <= len(ticks) <= 2
+    server.start()
+    await asyncio.gather(*sending)
+    assert [await there.receive(channel) for _ in range(2)] == [HELLO, HELLO]
 
 
 async def test_without_inline_the_hub_publishes_it_all(prefix: str, server: LoopbackServer) -> None:

@@ -11,8 +11,10 @@ queue behind it. So the order is kept, and no caller's loop is held.
 """
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -72,7 +74,8 @@ class Publisher:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be sent or is being sent; on the hub's loop."""
-        return not (self._outbox or self.in_flight)
+        with self._lock:
+            return not (self._outbox or self._started is not None or self.pump.in_flight)
 
     @property
     def in_flight(self) -> bool:
@@ -135,7 +138,9 @@ class Publisher:
             self.exclusive.release()
         self.follow_hints()
         with self._lock:
-            if not self._outbox or self._handed or self._started is not None or loop in self._ticking:
+            # What is left when the engine is away is for the pump: the loop would spin until it is back.
+            has_turn = self._hub.is_open and not self._handed and self._started is None
+            if not (self._outbox and has_turn) or loop in self._ticking:
                 return
             self._ticking.add(loop)
         loop.call_soon(self._tick, loop)
@@ -157,7 +162,7 @@ class Publisher:
         if self._starter is not None:
             with self.exclusive:
                 started = self._start(self._starter)
-            if started is not None:
+            if started is not None and self._started is started:
                 self._starter.attend(started.deadline - self._hub.clock.monotonic())
             return
         while True:
@@ -170,7 +175,8 @@ class Publisher:
     def _publish_in_place(self) -> bool:
         """Publish one batch in this thread, with `exclusive` held; whether there is more for this thread."""
         if self._starter is not None:
-            self._start(self._starter)
+            with suppress(Exception):  # the senders were told
+                self._start(self._starter)
             return False
         with self._lock:
             if self._handed or not self._hub.is_open:
@@ -212,12 +218,24 @@ class Publisher:
                 return None
             started = self._started = Started(batch, self._deadline(batch))
         try:
-            if starter.start([entry.envelope for entry in batch], partial(self._ended, started)):
-                return started
-        except Exception as error:  # noqa: BLE001 - the pump may have more luck, and has somebody to tell
-            unexpected(error)
+            begun = starter.start([entry.envelope for entry in batch], partial(self._ended, started))
+        except BaseException as error:
+            # Not only a fault of the transport: a signal's handler may raise in here. The batch may be on its way, and
+            # must not be sent again.
+            if self._is_given_up(started):
+                self.failed(batch, unexpected(error))
+            raise
+        if begun:
+            return started
         self._take_back(started)
         return None
+
+    def _is_given_up(self, started: Started) -> bool:
+        with self._lock:
+            if self._started is not started:
+                return False
+            self._started = None
+        return True
 
     def _deadline(self, batch: Sequence[Outgoing]) -> float:
         least = min(LEAST_TIME, self._hub.options.send_timeout)
@@ -315,19 +333,20 @@ class Publisher:
         if left:
             self._wake_pump()
 
-    def expire(self) -> None:
-        """Fail what is past its deadline; called now and then."""
+    def expire(self) -> float:
+        """Fail what is past its deadline; called now and then. Return the seconds left to what was started."""
         now = self._hub.clock.monotonic()
         with self._lock:
             late = self._outbox.expire(now)
-            started = self._started
-            if started is None or started.left_over or now < started.deadline:
-                started = None
-            else:
-                self._started = None
+            started = None if self._started is None or self._started.left_over else self._started
         self.expired(late)
-        if started is not None:
+        if started is None:
+            return math.inf
+        if now < started.deadline:
+            return started.deadline - now
+        if self._is_given_up(started):
             self.failed(started.batch, self.hangs())
+        return math.inf
 
     def expired(self, late: list[Outgoing]) -> None:
         """Tell the senders of `late` that their time is over."""
@@ -337,7 +356,8 @@ class Publisher:
     def fail_all(self, error: Callable[[], BaseException]) -> None:
         """Fail everything that waits to be sent."""
         with self._lock:
-            entries = self._outbox.clear()
+            started, self._started = self._started, None
+            entries = [*(started.batch if started is not None else ()), *self._outbox.clear()]
             self._handed = False
         settle(_waiters(entries), error)
 
@@ -353,8 +373,9 @@ class Publisher:
 
     def done(self, batch: list[Outgoing], refused: Sequence[int]) -> None:
         """The engine has this batch, but for some."""
-        self._hub.counters.sent += len(batch) - len(refused)
-        self._hub.counters.batches += 1
+        with self._lock:
+            self._hub.counters.sent += len(batch) - len(refused)
+            self._hub.counters.batches += 1
         if refused:
             full = set(refused)
             settle(_waiters([entry for index, entry in enumerate(batch) if index in full]), Refused)
@@ -363,7 +384,8 @@ class Publisher:
 
     def failed(self, batch: list[Outgoing], error: TransportError) -> None:
         """The engine did not take this batch, or nobody can know."""
-        self._hub.counters.failed += len(batch)
+        with self._lock:
+            self._hub.counters.failed += len(batch)
         self._hub.publish_failed(error)
         settle(_waiters(batch), lambda: another(error))
 

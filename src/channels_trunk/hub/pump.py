@@ -129,7 +129,7 @@ class Pump:
             await asyncio.sleep(_SLOW_RETRY)
 
 
-def unexpected(error: Exception) -> TransportError:
+def unexpected(error: BaseException) -> TransportError:
     """What to tell senders when the transport failed in a way that its contract does not know."""
     logger.error("channels_trunk: the transport failed in a way it should not", exc_info=error)
     wrapped = TransportError(f"the transport failed: {type(error).__name__}: {error}")

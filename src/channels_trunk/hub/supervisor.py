@@ -131,8 +131,8 @@ class Supervisor:
                 next_turn = clock() + await self._maintain()
             pause = min(next_sweep, next_turn) - clock()
             if self._transport.capabilities.starts:
-                self._hub.publisher.expire()
-                pause = min(pause, _CHECK_STARTED_EVERY, self._hub.options.send_timeout / 4)
+                left = self._hub.publisher.expire()
+                pause = min(pause, left, _CHECK_STARTED_EVERY, self._hub.options.send_timeout / 4)
             await self._wait(pause)
 
     async def _maintain(self) -> float:

@@ -16,6 +16,7 @@ from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.transports.postgres import watch
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
+from channels_trunk.transports.postgres.wire import Statement, Wire
 from tests.integration.postgres.conftest import (
     HELLO,
     MakeLayer,
@@ -162,3 +163,31 @@ async def test_a_process_has_three_sessions_all_the_while(make_layer: MakeLayer,
     calls += [asyncio.ensure_future(here.group_send("g", HELLO)) for _ in range(20)]
     await asyncio.gather(*calls)
     assert len(sessions(postgres_database)) == 3
+
+
+async def test_a_thread_waits_for_no_answer_but_its_own(postgres_database: str) -> None:
+    """The loop took its answer before it came to wait, and another thread has started the next statement."""
+    connection = await psycopg.AsyncConnection.connect(postgres_database, autocommit=True)
+    wire = Wire(connection, on_notices=lambda _notices: None, on_lost=lambda _error: None)
+    quick, slow = Statement("SELECT 1::bigint"), Statement("SELECT pg_sleep($1)::text")
+    await wire.run(quick)
+    await wire.run(slow, 0.0)
+    answered, started, slept = threading.Event(), threading.Event(), threading.Event()
+    waited: list[bool] = []
+
+    def first() -> None:
+        assert wire.start(quick, (), lambda _outcome: answered.set())
+        started.wait(10)
+        wire.attend(10)
+        waited.append(slept.is_set())
+
+    def second() -> None:
+        answered.wait(10)
+        assert wire.start(slow, (1.0,), lambda _outcome: slept.set())
+        started.set()
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(in_thread(first), in_thread(second))
+    assert waited == [False]
+    await eventually(slept.is_set)
+    wire.close()

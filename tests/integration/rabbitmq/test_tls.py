@@ -17,6 +17,7 @@ from tests.plugins.servers import RabbitServer
 from tests.plugins.servers.process import give_to_account
 
 BIG = {"type": "big", "text": "x" * 1_500_000}
+SMALL = {"type": "small", "text": "x" * 500}
 FILES = '[{{certfile, "{crt}"}}, {{keyfile, "{key}"}}]'
 START = 'rabbit_networking:start_ssl_listener({{"{host}", {port}, auto}}, ' + FILES + ", 1)."
 STOP = 'rabbit_networking:stop_tcp_listener({{"{host}", {port}}}).'
@@ -54,6 +55,13 @@ async def test_tls(make_layer: MakeLayer, tls_url: str, trusting: ssl.SSLContext
         await one.send(channel, BIG)
     async with asyncio.timeout(10):
         assert [await other.receive(channel) for _ in range(5)] == [BIG] * 5
+    # As many small ones behind a large one as fill the reader's buffer in many ways; nothing follows that would ring.
+    for size in range(52_000, 62_000, 500):
+        large = {"type": "large", "text": "x" * size}
+        async with asyncio.timeout(10):
+            await asyncio.gather(one.send(channel, large), *(one.send(channel, SMALL) for _ in range(12)))
+            sizes = [len((await other.receive(channel))["text"]) for _ in range(13)]
+        assert sorted(sizes) == [500] * 12 + [size]
     assert "tlsv1" in broker.ctl("list_connections", "ssl_protocol").lower()
 
     stranger = make_layer(host=tls_url, send_timeout=1)

@@ -33,6 +33,7 @@ class Line:
         self._on_away = on_away
         self._making = asyncio.Lock()
         self._wire: Wire | None = None
+        self._new: Wire | None = None  # made, and not begun yet
         self._made_at = 0.0
         self._closed = False
 
@@ -58,7 +59,7 @@ class Line:
         if self._closed:
             raise TransportUnavailable("the connection was closed")
         try:
-            wire = await self._make()
+            self._new = wire = await self._make()
             try:
                 if not self._closed:
                     await self._begin(wire)
@@ -67,6 +68,8 @@ class Line:
             except BaseException:
                 wire.close()
                 raise
+            finally:
+                self._new = None
         except (TransportUnavailable, ServerError) as error:
             self._on_away(error)
             raise
@@ -105,5 +108,6 @@ class Line:
     def close_in_child(self) -> None:
         """After a fork; see Wire."""
         self._closed = True
-        if self._wire is not None:
-            self._wire.close_in_child()
+        for wire in (self._wire, self._new):
+            if wire is not None:
+                wire.close_in_child()

@@ -65,6 +65,7 @@ class Pipe:
         self._held = False  # whether the loop has the turn
         self._receive: Receive | None = None  # who gets the answer that is waited for
         self._freed: asyncio.Future[None] | None = None  # for the loop, which waits for the end of what was started
+        self._started_by = 0  # the thread whose request it is, if one was started
         self._attended = False  # whether a thread has taken the socket over
         self._results: list[Any] = []
         self.error: TransportUnavailable | None = None
@@ -165,6 +166,7 @@ class Pipe:
             if not self.is_free:
                 return False
             self._receive = receive
+            self._started_by = threading.get_ident()
             failure = self._send(send)
         if failure is not None:
             self._lose_soon(failure)
@@ -176,6 +178,8 @@ class Pipe:
             receive = self._receive
             if receive is None or self._held or self._attended or self.error is not None:
                 return
+            if self._started_by != threading.get_ident():
+                return  # the loop took this thread's answer, and another has started the next
             self._attended = True
             self._watch.pause()
         found: Answer | Exception | None = None
@@ -219,6 +223,10 @@ class Pipe:
             self._write_rest()
         except (psycopg.Error, OSError) as error:
             return error
+        except BaseException:
+            # A value that cannot be encoded: nothing was sent, and nobody is to wait for an answer.
+            self._free()
+            raise
         return None
 
     def _write_rest(self) -> None:

@@ -30,7 +30,8 @@ class Acks:
         """So many messages have come, this one last."""
         with self._lock:
             if channel is not self._channel:
-                self._channel, self._count = channel, 0
+                # Not its ticking either: the loop that ticked for the one before may have ended.
+                self._channel, self._count, self._is_ticking = channel, 0, False
             self._tag = tag
             self._count += count
             if self._count >= self._most:

@@ -63,6 +63,7 @@ class Connection:
         self._came = came
         self._line: Line | None = None
         self._reads_here = False
+        self._reads_on = False  # whether the loop reads once more, whatever the socket says
         self._reading = threading.Lock()  # held by whoever reads
         self._reader: int | None = None  # its thread
         self._frames = FrameBuffer()
@@ -180,10 +181,18 @@ class Connection:
         return self._line is not None and self._line.has_some
 
     def _read_here(self) -> None:
-        self.read()
+        may_be_more = self.read()
         if self._line is not None and self._line.is_at_end:
             self.read_elsewhere()
+        elif may_be_more and not self._reads_on:
+            # What TLS has unsealed and the buffer could not hold is in no socket that would ring for it.
+            self._reads_on = True
+            self.loop.call_soon(self._read_on)
         self._came()
+
+    def _read_on(self) -> None:
+        self._reads_on = False
+        self._read_here()
 
     def read(self) -> bool:
         """Take what has come; whether there may be more. Any thread."""

@@ -62,8 +62,7 @@ class Line:
             try:
                 data = self._tls.sealed(data)
             except ssl.SSLError:
-                with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)  # so that whoever reads finds out
+                self._break()
                 return
         self._send(data)
 
@@ -75,12 +74,19 @@ class Line:
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
-                return  # whoever reads finds out
+                self._break()
+                return
             if sent == len(data):
                 return
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._watch_for_room)
         self._unsent.append(memoryview(data)[sent:])
+
+    def _break(self) -> None:
+        """Nothing may be sent behind what could not be sent; whoever reads finds out."""
+        self._unsent.clear()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _watch_for_room(self) -> None:
         if self.fileno() >= 0:
@@ -95,7 +101,7 @@ class Line:
                 except (BlockingIOError, InterruptedError):
                     return
                 except OSError:
-                    self._unsent.clear()
+                    self._break()
                     break
                 if sent < len(piece):
                     self._unsent[0] = piece[sent:]

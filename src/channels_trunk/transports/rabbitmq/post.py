@@ -54,10 +54,11 @@ def _stop_waiting_if_blocked(link: Link, done: "asyncio.Future[Batch]") -> None:
         done.set_exception(_takes_nothing(link, reason))
 
 
-def give_up_if_blocked(link: Link, batches: Sequence[Batch]) -> None:
-    """Wait no more for the confirms of these, if the broker still takes nothing."""
+def give_up_if_blocked(link: Link) -> None:
+    """Wait no more for any confirm, if the broker still takes nothing."""
     if reason := link.connection.blocked:
-        link.publisher.give_up(batches, _takes_nothing(link, reason))
+        # Asked for now: a caller's thread may have been about to send when the broker said so.
+        link.publisher.give_up(link.publisher.unconfirmed(), _takes_nothing(link, reason))
 
 
 def _takes_nothing(link: Link, reason: str) -> TransportUnavailable:

@@ -1,5 +1,6 @@
 """What is published on a channel, and the broker's confirms of it."""
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -49,7 +50,6 @@ class Confirms:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards all below
         self._published = 0
-        self._confirmed = 0
         self._batches: dict[int, tuple[Batch, int]] = {}  # by the number of the publication
         self._is_closed = False
 
@@ -67,13 +67,12 @@ class Confirms:
         """The broker has, or refuses, a publication, or all up to it; return the batches to finish."""
         done: list[Batch] = []
         with self._lock:
-            first = self._confirmed + 1 if multiple else number
-            for confirmed in range(first, number + 1):
+            # In the order of their numbers, as they were put in.
+            numbers = list(itertools.takewhile(number.__ge__, self._batches)) if multiple else [number]
+            for confirmed in numbers:
                 entry = self._batches.pop(confirmed, None)
                 if entry is not None and entry[0].settle(entry[1], refused=refused):
                     done.append(entry[0])
-            if first == self._confirmed + 1:
-                self._confirmed = number
         return done
 
     def returned(self, message_id: bytes) -> None:

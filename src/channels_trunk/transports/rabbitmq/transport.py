@@ -125,7 +125,7 @@ class RabbitMQTransport(StartingTransport):
         self._context.sink.stalled(reason and f"RabbitMQ takes no messages now: {reason}")
         if reason and (link := self._link) is not None:
             patience = self._settings.send_timeout * BLOCKED_SHARE
-            link.connection.loop.call_later(patience, give_up_if_blocked, link, link.publisher.unconfirmed())
+            link.connection.loop.call_later(patience, give_up_if_blocked, link)
 
     async def close(self, *, leave: bool) -> None:
         """Hang up; with `leave`, remove the node's queues."""

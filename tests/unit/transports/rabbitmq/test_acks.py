@@ -1,5 +1,6 @@
 """When messages are acknowledged."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -48,3 +49,17 @@ async def test_a_new_connection_owes_nothing_for_the_old_one() -> None:
     acks.note(new, 1, count=1)
     await eventually(lambda: new.tags == [1])
     assert old.tags == []
+
+
+def test_the_loop_of_another_run_acknowledges_again() -> None:
+    acks, old, new = Acks(prefetch_count=40), channel(), channel()
+
+    async def ends_before_the_timer() -> None:
+        acks.note(old, 1, count=1)
+
+    async def goes_on() -> None:
+        acks.note(new, 1, count=1)
+        await eventually(lambda: new.tags == [1])
+
+    asyncio.run(ends_before_the_timer())
+    asyncio.run(goes_on())

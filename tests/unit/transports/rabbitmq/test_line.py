@@ -1,11 +1,13 @@
 """The socket under a connection, against a socket that the test holds."""
 
 import asyncio
+import errno
 import os
 import select
 import socket
 import threading
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 
@@ -77,6 +79,34 @@ async def test_the_bell_is_silent_at_the_end(pair: Pair) -> None:
     assert (rings(line), line.has_some) == (False, False)
     with line.lock:
         line.write(b"into the void")
+
+
+async def test_nothing_is_sent_behind_what_could_not_be_sent(pair: Pair) -> None:
+    """Confirms are counted: one message less, and all that follow would be taken for their neighbours."""
+    line, theirs = pair
+
+    class NoRoomOnce:
+        sends = 0
+
+        def send(self, data: bytes) -> int:
+            self.sends += 1
+            if self.sends == 2:
+                raise OSError(errno.ENOBUFS, "no buffer space")
+            return real.send(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+    real = line._socket
+    line._socket = cast(socket.socket, NoRoomOnce())
+    for piece in (b"one", b"two", b"three"):
+        with line.lock:
+            line.write(piece)
+    loop = asyncio.get_running_loop()
+    assert await loop.sock_recv(theirs, 100) == b"one"
+    assert await loop.sock_recv(theirs, 100) == b""
+    with pytest.raises(EOFError):
+        line.read_into(memoryview(bytearray(3)))
 
 
 async def test_a_line_that_was_closed_is_silent(pair: Pair) -> None:

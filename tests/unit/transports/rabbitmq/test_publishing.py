@@ -43,3 +43,18 @@ def test_what_is_given_up_is_finished_once() -> None:
     assert confirms.give_up(given_up)
     assert not confirms.give_up(given_up)
     assert confirms.confirm(3, multiple=True, refused=False) == [other]
+
+
+def test_an_answer_out_of_order_is_no_burden_afterwards() -> None:
+    confirms = Confirms()
+    expected(confirms, 2)
+    for number in (2, 1):
+        confirms.confirm(number, multiple=False, refused=False)
+    for number in range(3, 1_000):
+        expected(confirms, 1)
+        confirms.confirm(number, multiple=False, refused=False)
+    last = expected(confirms, 2)
+    assert confirms.confirm(1_000, multiple=True, refused=False) == []
+    assert last.left == 1
+    assert confirms.waiting() == [last]
+    assert confirms.confirm(2**40, multiple=True, refused=False) == [last]
