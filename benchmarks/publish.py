@@ -37,6 +37,8 @@ def keep(result: Path) -> None:
     summary = Summary.of(json.loads(result.read_text()))
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(summary.as_text(), encoding="utf-8")
+    for stale in [*PLOTS.glob("*.svg"), *PLOTS.glob("*.png")]:
+        stale.unlink()
     for path in draw_all(summary, PLOTS):
         print(f"drawn: {path.relative_to(ROOT)}")
 
@@ -51,7 +53,7 @@ def main() -> int:
     for page in PAGES:
         path = ROOT / page
         text = path.read_text(encoding="utf-8")
-        if (wanted := filled(text, summary)) != text:
+        if (wanted := filled(text, summary, folder=path.parent, plots=PLOTS)) != text:
             stale.append(page)
             if not options.check:
                 path.write_text(wanted, encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from selftest import tiny
 from trunkbench import tables
-from trunkbench.pages import filled
+from trunkbench.pages import PLOT_WORDS, filled
 from trunkbench.plots import PLOTS, draw_all
 from trunkbench.promises import TARGETS
 from trunkbench.summary import Summary
@@ -87,7 +87,7 @@ def test_plots_are_drawn_and_marked(tmp_path: Path) -> None:
 def test_pages_get_their_tables() -> None:
     """Between the markers, with remarks on faults, and nothing else is touched."""
     page = "before\n<!-- figures: short -->\nold\n<!-- end of figures -->\nafter\n"
-    text = filled(page, SUMMARY)
+    text = filled(page, SUMMARY, folder=Path())
     assert text.startswith("before\n<!-- figures: short -->\n")
     assert text.endswith("<!-- end of figures -->\nafter\n")
     assert "old" not in text
@@ -96,7 +96,7 @@ def test_pages_get_their_tables() -> None:
     assert (
         "† channels_redis pubsub: 14 lost (to 1,000 members, deliveries/s); channels_redis core: overloaded (" in text
     )
-    assert filled(text, SUMMARY) == text
+    assert filled(text, SUMMARY, folder=Path()) == text
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,23 @@ def test_pages_get_their_tables() -> None:
 )
 def test_every_block_has_a_table(block: str) -> None:
     """For any run."""
-    assert "|" in filled(f"<!-- figures: {block} -->\n<!-- end of figures -->", SUMMARY) or block == "machine"
+    assert (
+        "|" in filled(f"<!-- figures: {block} -->\n<!-- end of figures -->", SUMMARY, folder=Path())
+        or block == "machine"
+    )
 
 
 def test_a_block_that_nobody_makes_is_an_error() -> None:
     """A typing error must not leave old figures in place."""
     with pytest.raises(KeyError, match="no-such"):
-        filled("<!-- figures: no-such -->\n<!-- end of figures -->", SUMMARY)
+        filled("<!-- figures: no-such -->\n<!-- end of figures -->", SUMMARY, folder=Path())
+
+
+def test_a_page_shows_the_plots_that_there_are(tmp_path: Path) -> None:
+    """By a way from the page to the plot."""
+    (tmp_path / "growth.svg").touch()
+    page = "".join(f"<!-- figures: plot-{name} -->\n<!-- end of figures -->\n" for name in ("growth", "latency"))
+    text = filled(page, SUMMARY, folder=tmp_path / "docs", plots=tmp_path)
+    assert "by layer](../growth.svg)" in text
+    assert text.count("Not measured in this run.") == 1
+    assert set(PLOT_WORDS) == set(PLOTS)

@@ -5,6 +5,7 @@ A page says `<!-- figures: NAME -->`, and `<!-- end of figures -->` after the ta
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ RESULT = ROOT / "benchmarks" / "results" / "published.json"
 
 _BLOCK = re.compile(r"(<!-- figures: ([a-z-]+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 MARK = "†"
+NOT_MEASURED = "Not measured in this run."
 
 
 class Column(NamedTuple):
@@ -80,7 +82,7 @@ def layers_table(columns: Sequence[Column]) -> Callable[[Summary], list[str]]:
     def table(summary: Summary) -> list[str]:
         shown = [each for each in columns if summary.rows_of(each.workload)]
         if not shown:
-            return ["Not measured in this run."]
+            return [NOT_MEASURED]
         lines = header(["layer", *(each.title for each in shown)])
         remarks: dict[str, list[str]] = {}
         for layer in _in_order(summary, shown):
@@ -172,10 +174,32 @@ BLOCKS: Mapping[str, Callable[[Summary], list[str]]] = {
 }
 
 
-def filled(text: str, summary: Summary) -> str:
-    """The page with the figures of this run; a name that no table has is an error."""
+# What a plot shows, for those who do not see it.
+PLOT_WORDS = {
+    "one-way": "Messages a second, one way between two processes, by layer",
+    "latency": "Round trip, and the time that a message takes at 2,000 a second, by layer",
+    "fan-out": "Deliveries a second of a group_send, by layer",
+    "worker-channel": "Jobs a second through a worker channel, by layer",
+    "growth": "group_sends a second by the number of processes and of groups, by layer",
+}
+
+
+def image(name: str, *, folder: Path, plots: Path) -> list[str]:
+    """The plot, if this run had the figures for it."""
+    file = plots / f"{name}.svg"
+    there = os.path.relpath(file, folder)
+    return [f"![{PLOT_WORDS[name]}]({there})"] if file.is_file() else [NOT_MEASURED]
+
+
+def filled(text: str, summary: Summary, *, folder: Path, plots: Path = PLOTS) -> str:
+    """A page of this folder with the figures of a run; a name that no table and no plot has is an error."""
 
     def block(found: re.Match[str]) -> str:
-        return found[1] + "\n".join(["", *BLOCKS[found[2]](summary), "", ""]) + found[3]
+        name = found[2]
+        if name.startswith("plot-"):
+            lines = image(name.removeprefix("plot-"), folder=folder, plots=plots)
+        else:
+            lines = BLOCKS[name](summary)
+        return found[1] + "\n".join(["", *lines, "", ""]) + found[3]
 
     return _BLOCK.sub(block, text)

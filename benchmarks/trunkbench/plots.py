@@ -59,8 +59,8 @@ def fan_out(summary: Summary) -> Figure | None:
         )
         for more, words in (("", "one other process"), ("_in_4", "four processes"))
     ]
-    if all(curve.found(summary) for curve in curves):
-        return _curves(summary, curves)
+    if found := [curve for curve in curves if curve.found(summary)]:
+        return _curves(summary, found)
     dots = Dots(
         title="Deliveries a second, group_send to 1,000 members in another process",
         points=(("fan_out", "rate", ""),),
@@ -95,7 +95,8 @@ def growth(summary: Summary) -> Figure | None:
             figure="rate",
         ),
     ]
-    return _curves(summary, curves) if all(curve.found(summary) for curve in curves) else None
+    found = [curve for curve in curves if curve.found(summary)]
+    return _curves(summary, found) if found else None
 
 
 PLOTS: dict[str, Callable[[Summary], Figure | None]] = {
@@ -125,7 +126,7 @@ def _panels(summary: Summary, *panels: Dots) -> Figure | None:
 
 
 def _curves(summary: Summary, curves: list[Curve]) -> Figure:
-    figure = Figure(figsize=(WIDTH * 1.3, 5.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH * 1.3 if len(curves) > 1 else WIDTH * 0.8, 5.4), layout="constrained")
     for axis, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
         draw_curves(axis, curve, summary)
     draw_legend(figure, summary)
