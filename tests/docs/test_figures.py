@@ -8,6 +8,8 @@ from channels_trunk.hub import pump, quiet_log, supervisor
 from channels_trunk.names import MAX_NAME_LENGTH
 from channels_trunk.options import CORE_OPTIONS
 from channels_trunk.router import router, windows
+from channels_trunk.transports.database import beginning as orm_beginning
+from channels_trunk.transports.database import claiming as orm_claiming
 from channels_trunk.transports.database import nodes as orm_nodes
 from channels_trunk.transports.database import pace as orm_pace
 from channels_trunk.transports.database import part as orm
@@ -59,6 +61,9 @@ FIGURES = [
     Figure(ORM, "answered within two seconds", orm_nodes._ANSWERS_WITHIN == 2),
     Figure(ORM, "after ten seconds", orm_session._STANDSTILL == 10),
     Figure(ORM, "given up after a second", orm_session._LOCK_WAIT == 1),
+    Figure(ORM, "asks for it every half millisecond", orm_beginning._ASK_AGAIN == 0.0005),
+    Figure(ORM, "A worker looks every millisecond", orm_claiming._GLANCE == 0.001),
+    Figure(ORM, "For two seconds it writes for them", orm._DOUBTS == 2),
     Figure("docs/howto/database.md", "again within 2 ms", orm_pace._QUICKEST == 0.002),
     Figure("docs/howto/database.md", "looks once a second", orm._RESTING_LOOK == 1),
     Figure(LOG, "Every five seconds", upkeep.HEARTBEAT == 5),

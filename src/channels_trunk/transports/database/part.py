@@ -70,7 +70,7 @@ class Part:
         self._pace = Pace(settings.polling_interval, settings.polling_idle_timeout, now=now)
         self._place: Place | None = None
         self._stamp = (0, 0)  # the ranks at the ends of the queues, when they were looked at
-        self._queues_checked_at = self._looked_at = now
+        self._queues_checked_at = self._looked_at = self._said_here_at = now
         self._roll = -1
         self._bustle = 0
         self.watched: frozenset[str] = frozenset()
@@ -165,7 +165,7 @@ class Part:
         self._check_queues(head, now)
         if self.claiming.expired:
             self._upkeep.drop_expired()
-        if now < self.nodes.doubts_until:
+        if now < self.nodes.doubts_until and now - self._said_here_at > _SOON:
             # Whoever empties one table after the other may take away the row that was just written.
             self._say_here()
         return more
@@ -251,6 +251,7 @@ class Part:
         return _SOON if more else HEARTBEAT
 
     def _say_here(self) -> None:
+        self._said_here_at = self._context.clock.monotonic()
         cursor = self._place.cursor if self._place is not None else 0
         if not self.nodes.heartbeat(cursor, self._context.clock.wall()):
             # Forgotten by the others, because this process was stopped for a while.
