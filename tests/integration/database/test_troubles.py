@@ -197,6 +197,17 @@ def test_unknown_alias() -> None:
         DatabaseChannelLayer(database="nowhere")
 
 
+@pytest.mark.parametrize("engine", ["django.db.backends.oracle", "no.such.engine"])
+def test_an_engine_that_cannot_be_loaded(engine: str) -> None:
+    """There is no driver for it here."""
+    add_database("driverless", {"ENGINE": engine, "NAME": "x"})
+    try:
+        with pytest.raises(OptionsError, match="Django cannot use the database 'driverless': "):
+            DatabaseChannelLayer(database="driverless")
+    finally:
+        del connections.settings["driverless"]
+
+
 def test_the_app_is_not_installed(sqlite_alias: DjangoDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apps, "is_installed", lambda name: False)
     layer = DatabaseChannelLayer(database=sqlite_alias.alias)

@@ -160,6 +160,7 @@ OF_OTHERS = {
     "a server before 12": "../../../src/channels_trunk/transports/postgres/connecting.py",  # there is none to test with
     "a pool of transactions, and another isolation level": "../postgres/test_pgbouncer.py",
     "an alias that is not there": _DATABASE,
+    "the database's driver is not installed, or its `ENGINE` is wrong": _DATABASE,
     "the app is not installed": _DATABASE,
     "no tables, or old ones": _DATABASE,
     "a URL of PostgreSQL without psycopg": "../../unit/test_config.py",

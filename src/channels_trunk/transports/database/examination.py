@@ -22,7 +22,7 @@ from .settings import DatabaseSettings
 __all__ = ["examine", "find_pooler"]
 
 # Where a server listens if the settings do not say.
-_PORTS = {"django.db.backends.postgresql": 5432, "django.db.backends.mysql": 3306}
+_PORTS = {"postg": 5432, "mysql": 3306}  # by what the names of engines have in them
 _ENOUGH_SPACE = 4 * 1024 * 1024
 _ANSWERS_WITHIN = 15.0
 # As long as a long message: a little room on a disk is no room. Bytes.
@@ -101,7 +101,8 @@ def _looked(settings: DatabaseSettings, look: Look) -> Finding | None:
 def _place_of(settings: DatabaseSettings) -> tuple[str, int] | None:
     """Host and port, or the path of a socket; None where the client library alone knows."""
     database = settings.database
-    host, port = str(database.get("HOST") or ""), database.get("PORT") or _PORTS.get(database["ENGINE"])
+    usual = next((port for word, port in _PORTS.items() if word in database["ENGINE"]), None)
+    host, port = str(database.get("HOST") or ""), database.get("PORT") or usual
     if not host or port is None or "," in host:
         return None
     if host.startswith("/"):
