@@ -63,6 +63,7 @@ def test_quick_and_full_have_their_own_rounds_and_time() -> None:
     assert run.parse(["--rounds", "2", "--minutes", "5"]).minutes == 5
 
 
+@pytest.mark.leaks_allowed("matplotlib keeps its fonts open")
 def test_a_result_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,28 @@ class Curve:
         """Whether there is enough for a curve."""
         return sum(bool(_shown(summary, workload, self.figure)) for _, workload in self.points) > 1
 
+    def points_of(self, summary: Summary, layer: str) -> list[tuple[int, Row, float]]:
+        """Where the layer has the figure."""
+        rows = [(size, summary.row(workload, layer)) for size, workload in self.points]
+        return [
+            (size, row, row.figures[self.figure].median) for size, row in rows if row and self.figure in row.figures
+        ]
+
+    def fails_after(self, summary: Summary, layer: str, size: int) -> int | None:
+        """The next size, if the layer was tried there and has no figure."""
+        beyond = [(larger, summary.row(workload, layer)) for larger, workload in self.points if larger > size]
+        return next((larger for larger, row in beyond if row), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """Of a line, with what is said there."""
+
+    layer: str
+    size: int
+    value: float
+    words: str
+
 
 def _shown(summary: Summary, workload: str, figure: str) -> list[Row]:
     return [row for row in summary.rows_of(workload) if figure in row.figures and row.layer != "bare"]
@@ -148,14 +170,16 @@ def draw_curves(axis: Axes, curve: Curve, summary: Summary) -> None:
     axis.set_yscale("log")
     ends = []
     for layer in summary.layers:
-        rows = [(size, summary.row(workload, layer)) for size, workload in curve.points]
-        found = [
-            (size, row, row.figures[curve.figure].median) for size, row in rows if row and curve.figure in row.figures
-        ]
+        found = curve.points_of(summary, layer)
         if len(found) < 2:
             continue
         _line(axis, summary, layer=layer, found=found)
-        ends.append((layer, found[-1][0], found[-1][2]))
+        size, _, value = found[-1]
+        words = number(value)
+        if failed := curve.fails_after(summary, layer, size):
+            axis.plot(size, value, "x", color=FAULT, markersize=9, markeredgewidth=1.8, zorder=4)
+            words = f"fails at {failed:,}"
+        ends.append(End(layer=layer, size=size, value=value, words=words))
     axis.set_title(curve.title)
     axis.set_xlabel(curve.x_title)
     sizes = [size for size, _ in curve.points]
@@ -177,26 +201,22 @@ def _line(axis: Axes, summary: Summary, *, layer: str, found: Sequence[tuple[int
             axis.plot(size, value, "x", color=FAULT, markersize=9, markeredgewidth=1.8, zorder=4)
 
 
-def _name_ends(axis: Axes, summary: Summary, *, ends: Sequence[tuple[str, int, float]], at: int) -> None:
+def _name_ends(axis: Axes, summary: Summary, *, ends: Sequence[End], at: int) -> None:
     """Beside the ends of the lines, pushed apart where they are close."""
     low, high = (math.log(limit) for limit in axis.get_ylim())
     gap, below = (high - low) / 24, math.inf
-    order = sorted(ends, key=lambda end: -end[2])
-    for layer, size, value in order:
-        wanted = min(math.log(value), below - gap)
-        below = wanted
-        color, label = color_of(summary, layer), summary.layers[layer].label
-        weight = "bold" if summary.layers[layer].ours else "normal"
-        arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.6, "alpha": 0.6}
+    for end in sorted(ends, key=lambda end: -end.value):
+        below = min(math.log(end.value), below - gap)
+        color, layer = color_of(summary, end.layer), summary.layers[end.layer]
         axis.annotate(
-            f"{label}  {number(value)}",
-            xy=(size, value),
-            xytext=(at * 1.25, math.exp(wanted)),
+            f"{layer.label}  {end.words}",
+            xy=(end.size, end.value),
+            xytext=(at * 1.25, math.exp(below)),
             color=color,
             fontsize=8,
-            fontweight=weight,
+            fontweight="bold" if layer.ours else "normal",
             va="center",
-            arrowprops=arrow,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "alpha": 0.6},
         )
 
 

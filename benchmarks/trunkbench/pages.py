@@ -122,8 +122,14 @@ def _below(remarks: Mapping[str, Sequence[str]]) -> list[str]:
     return ["", f"{MARK} {'; '.join(words)}."] if words else []
 
 
+def run(summary: Summary) -> list[str]:
+    """Of which run the figures are, in a line."""
+    processors = f"{summary.machine['processors']} processors"
+    return [f"Of {summary.date[:10]}, on {processors}. Medians. {how(summary)}."]
+
+
 def machine(summary: Summary) -> list[str]:
-    """Of which run the figures are."""
+    """Of which run the figures are, with everything that could matter."""
     about, versions = summary.machine, summary.versions
     there = (
         f"{about['processors']} processors ({about['processor']}), {about['system']}, files on {about['file_system']}"
@@ -162,6 +168,7 @@ def _shares(summary: Summary) -> list[str]:
 
 BLOCKS: Mapping[str, Callable[[Summary], list[str]]] = {
     "machine": machine,
+    "run": run,
     "short": layers_table(SHORT),
     "more": layers_table(MORE),
     "senders": layers_table(SENDERS),

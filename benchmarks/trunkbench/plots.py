@@ -126,7 +126,7 @@ def _panels(summary: Summary, *panels: Dots) -> Figure | None:
 
 
 def _curves(summary: Summary, curves: list[Curve]) -> Figure:
-    figure = Figure(figsize=(WIDTH * 1.3 if len(curves) > 1 else WIDTH * 0.8, 5.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH * 1.3 if len(curves) > 1 else WIDTH, 5.4), layout="constrained")
     for axis, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
         draw_curves(axis, curve, summary)
     draw_legend(figure, summary)

@@ -1,5 +1,8 @@
-"""Figures that the pages mention in passing are those of the code."""
+"""Figures that the pages mention in passing are those of the code; those of speed are measured ones."""
 
+import re
+import subprocess
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -8,8 +11,6 @@ from channels_trunk.hub import pump, quiet_log, supervisor
 from channels_trunk.names import MAX_NAME_LENGTH
 from channels_trunk.options import CORE_OPTIONS
 from channels_trunk.router import router, windows
-from channels_trunk.transports.database import beginning as orm_beginning
-from channels_trunk.transports.database import claiming as orm_claiming
 from channels_trunk.transports.database import nodes as orm_nodes
 from channels_trunk.transports.database import pace as orm_pace
 from channels_trunk.transports.database import part as orm
@@ -18,7 +19,7 @@ from channels_trunk.transports.postgres import connecting, names, settings, writ
 from channels_trunk.transports.postgres import transport as postgres
 from channels_trunk.transports.postgres import upkeep as postgres_upkeep
 from channels_trunk.transports.sqlite import connection, traffic, transport, upkeep
-from tests.docs.markdown import read
+from tests.docs.markdown import ROOT, pages, read
 
 MIB = 1024 * 1024
 
@@ -61,9 +62,6 @@ FIGURES = [
     Figure(ORM, "answered within two seconds", orm_nodes._ANSWERS_WITHIN == 2),
     Figure(ORM, "after ten seconds", orm_session._STANDSTILL == 10),
     Figure(ORM, "given up after a second", orm_session._LOCK_WAIT == 1),
-    Figure(ORM, "asks for it every half millisecond", orm_beginning._ASK_AGAIN == 0.0005),
-    Figure(ORM, "A worker looks every millisecond", orm_claiming._GLANCE == 0.001),
-    Figure(ORM, "For two seconds it writes for them", orm._DOUBTS == 2),
     Figure("docs/howto/database.md", "again within 2 ms", orm_pace._QUICKEST == 0.002),
     Figure("docs/howto/database.md", "looks once a second", orm._RESTING_LOOK == 1),
     Figure(LOG, "Every five seconds", upkeep.HEARTBEAT == 5),
@@ -118,3 +116,16 @@ FIGURES = [
 def test_figure(figure: Figure) -> None:
     assert figure.phrase in read(figure.page)
     assert figure.holds
+
+
+def test_measured_figures_are_those_of_the_result_that_is_kept() -> None:
+    """Nobody writes them by hand; `python benchmarks/publish.py RESULT.json` does."""
+    check = [sys.executable, "benchmarks/publish.py", "--check"]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", pages())
+def test_images_are_there(page: str) -> None:
+    for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", read(page)):
+        assert (ROOT / page).parent.joinpath(name).is_file(), name
