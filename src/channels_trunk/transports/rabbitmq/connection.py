@@ -250,6 +250,7 @@ class Connection:
                 self._heard_method(int.from_bytes(frame.payload[:4], "big"), frame.payload)
         elif (channel := self._channels.get(frame.channel)) is not None:
             channel.heard(frame)
+            channel.flush()
 
     def _heard_method(self, index: int, payload: bytes) -> None:
         if index == Method.CONNECTION_START:
