@@ -251,6 +251,13 @@ def test_another_process_with_other_keys(sqlite_alias: DjangoDatabase, examined:
     assert done.codes[-1] == "peer-silent"
 
 
+def test_a_process_that_was_killed(sqlite_file: Path, examined: Examined) -> None:
+    """Its row is still there, and it does not answer."""
+    with closing(sqlite3.connect(sqlite_file, isolation_level=None)) as other:
+        other.execute("INSERT INTO channels_trunk_node VALUES ('tkdead', 'asgi', 0, 0.0, '')")
+    assert examined(sqlite_entry(sqlite_file)).codes == ["settings", "engine", "round-trip", "child-not-asked"]
+
+
 def test_no_thread_is_left(sqlite_file: Path, examined: Examined) -> None:
     examined(sqlite_entry(sqlite_file))
     assert "channels-trunk-examination" not in [thread.name for thread in threading.enumerate()]
