@@ -254,7 +254,7 @@ def test_another_process_with_other_keys(sqlite_alias: DjangoDatabase, examined:
 def test_a_process_that_was_killed(sqlite_file: Path, examined: Examined) -> None:
     """Its row is still there, and it does not answer."""
     with closing(sqlite3.connect(sqlite_file, isolation_level=None)) as other:
-        other.execute("INSERT INTO channels_trunk_node VALUES ('tkdead', 'asgi', 0, 0.0, '')")
+        other.execute("INSERT INTO channels_trunk_node VALUES ('tkaaaaaaaaaaaaaaaa', 'asgi', 0, 0.0, '')")
     assert examined(sqlite_entry(sqlite_file)).codes == ["settings", "engine", "round-trip", "child-not-asked"]
 
 
