@@ -16,7 +16,8 @@ from channels_trunk.transports.base import NodeContext, Transport
 from .claims import Claims
 from .control import ControlDesk
 from .outbox import Outgoing
-from .publisher import Publisher, Refused
+from .outcomes import Refused
+from .publisher import Publisher
 from .reader import Reader
 from .receiving import Receiving
 from .sink import HubSink

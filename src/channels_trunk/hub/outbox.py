@@ -9,7 +9,7 @@ from channels_trunk.envelope import Envelope
 
 from .waiters import Waiter
 
-__all__ = ["Outbox", "Outgoing"]
+__all__ = ["Outbox", "Outgoing", "Started"]
 
 _MAX_COUNT = 500
 _MAX_BYTES = 1 << 20
@@ -21,6 +21,17 @@ class Outgoing(msgspec.Struct, frozen=True):
     envelope: Envelope
     waiter: Waiter | None
     deadline: float  # monotonic seconds: after it the sender gets an error and the envelope is not sent
+
+
+class Started:
+    """A batch that a caller's thread began to publish."""
+
+    __slots__ = ("batch", "deadline", "left_over")
+
+    def __init__(self, batch: list[Outgoing], deadline: float) -> None:
+        self.batch = batch
+        self.deadline = deadline  # monotonic seconds
+        self.left_over = False  # whether the pump has to finish it
 
 
 class Outbox:

@@ -18,32 +18,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from channels_trunk.exceptions import TransportError, TransportUnavailable
+from channels_trunk.exceptions import TransportError
 from channels_trunk.transports.base import Busy, EmbeddedTransport, StartingTransport, Transport
 
-from .outbox import Outbox, Outgoing
-from .pump import LEAST_TIME, Pump, unexpected
-from .waiters import Waiter, another, settle
+from .outbox import Outbox, Outgoing, Started
+from .outcomes import Outcomes, unexpected
+from .pump import LEAST_TIME, Pump
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
-__all__ = ["Publisher", "Refused"]
-
-
-class Refused(Exception):
-    """The channel is full. The layer turns it into channels.exceptions.ChannelFull."""
-
-
-class Started:
-    """A batch that a caller's thread began to publish."""
-
-    __slots__ = ("batch", "deadline", "left_over")
-
-    def __init__(self, batch: list[Outgoing], deadline: float) -> None:
-        self.batch = batch
-        self.deadline = deadline  # monotonic seconds
-        self.left_over = False  # whether the pump has to finish it
+__all__ = ["Publisher"]
 
 
 class Publisher:
@@ -62,7 +47,8 @@ class Publisher:
         self._rung = False  # guarded by _lock: the pump was told, or is at work, and will look at the outbox
         self._lonely = False  # a guess, and so are both these when several loops send
         self._at_once = False
-        self.pump = Pump(hub, self, transport)
+        self.outcomes = Outcomes(hub)
+        self.pump = Pump(hub, self, self.outcomes, transport)
         self.exclusive = threading.Lock()
         self.driver: int | None = None
         """The thread that publishes, with `exclusive` held."""
@@ -196,11 +182,11 @@ class Publisher:
             self._hand_over()
             return False
         except TransportError as error:
-            self.failed(batch, error)
+            self.outcomes.failed(batch, error)
         except Exception as error:  # noqa: BLE001 - the senders must not wait for ever
-            self.failed(batch, unexpected(error))
+            self.outcomes.failed(batch, unexpected(error))
         else:
-            self.done(batch, refused)
+            self.outcomes.done(batch, refused)
         finally:
             self.driver = None
         with self._lock:
@@ -223,7 +209,7 @@ class Publisher:
             # Not only a fault of the transport: a signal's handler may raise in here. The batch may be on its way, and
             # must not be sent again.
             if self._is_given_up(started):
-                self.failed(batch, unexpected(error))
+                self.outcomes.failed(batch, unexpected(error))
             raise
         if begun:
             return started
@@ -260,15 +246,9 @@ class Publisher:
                 self._started = None
             more = refused is None or bool(self._outbox)
         if refused is not None:
-            self.done(started.batch, refused)
+            self.outcomes.done(started.batch, refused)
         if more:
             self._wake_pump()
-
-    def hangs(self) -> TransportUnavailable:
-        """Say that the engine is lost, because it does not answer; return what to tell the senders."""
-        error = TransportUnavailable("the engine did not answer within send_timeout")
-        self._hub.context.sink.lost(error)
-        return error
 
     def _hand_over(self) -> None:
         with self._lock:
@@ -310,7 +290,7 @@ class Publisher:
                 self._handed = bool(batch or (self._handed and self._outbox))
             if not batch:
                 self._rung = False
-        self.expired(late)
+        self.outcomes.expired(late)
         return batch, started is not None
 
     def put_back(self, batch: Sequence[Outgoing]) -> None:
@@ -323,7 +303,7 @@ class Publisher:
         with self._lock:
             started, self._started = self._started, None
         if started is not None:
-            self.cut_off(started.batch)
+            self.outcomes.cut_off(started.batch)
 
     def nudge(self) -> None:
         """Send what was left behind by loops that ended before their tick did; called now and then."""
@@ -339,19 +319,14 @@ class Publisher:
         with self._lock:
             late = self._outbox.expire(now)
             started = None if self._started is None or self._started.left_over else self._started
-        self.expired(late)
+        self.outcomes.expired(late)
         if started is None:
             return math.inf
         if now < started.deadline:
             return started.deadline - now
         if self._is_given_up(started):
-            self.failed(started.batch, self.hangs())
+            self.outcomes.failed(started.batch, self.outcomes.hangs())
         return math.inf
-
-    def expired(self, late: list[Outgoing]) -> None:
-        """Tell the senders of `late` that their time is over."""
-        if late:
-            self.failed(late, TransportUnavailable(self._hub.why_unavailable()))
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
         """Fail everything that waits to be sent."""
@@ -359,7 +334,7 @@ class Publisher:
             started, self._started = self._started, None
             entries = [*(started.batch if started is not None else ()), *self._outbox.clear()]
             self._handed = False
-        settle(_waiters(entries), error)
+        self.outcomes.dropped(entries, error)
 
     def drop_unasked(self) -> bool:
         """Forget envelopes that nobody waits for; whether others are left."""
@@ -368,31 +343,3 @@ class Publisher:
             self._outbox.put_back(entries)
             self._rung = self._handed = False
             return bool(entries)
-
-    # --- outcomes
-
-    def done(self, batch: list[Outgoing], refused: Sequence[int]) -> None:
-        """The engine has this batch, but for some."""
-        with self._lock:
-            self._hub.counters.sent += len(batch) - len(refused)
-            self._hub.counters.batches += 1
-        if refused:
-            full = set(refused)
-            settle(_waiters([entry for index, entry in enumerate(batch) if index in full]), Refused)
-            batch = [entry for index, entry in enumerate(batch) if index not in full]
-        settle(_waiters(batch))
-
-    def failed(self, batch: list[Outgoing], error: TransportError) -> None:
-        """The engine did not take this batch, or nobody can know."""
-        with self._lock:
-            self._hub.counters.failed += len(batch)
-        self._hub.publish_failed(error)
-        settle(_waiters(batch), lambda: another(error))
-
-    def cut_off(self, batch: list[Outgoing]) -> None:
-        """The connection ended under this batch."""
-        self.failed(batch, TransportUnavailable("the connection ended while the message was being sent"))
-
-
-def _waiters(batch: Sequence[Outgoing]) -> list[Waiter]:
-    return [entry.waiter for entry in batch if entry.waiter is not None]

@@ -1,7 +1,6 @@
 """The hub's own way out of the node: a task on its thread that publishes what callers do not."""
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Awaitable, Sequence
@@ -11,6 +10,7 @@ from channels_trunk.exceptions import TransportError
 from channels_trunk.transports.base import Busy, StartingTransport, Transport
 
 from .outbox import Outgoing
+from .outcomes import Outcomes, unexpected
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
@@ -26,15 +26,14 @@ _SLOW_RETRY = 0.005
 # A batch that waited for the engine until its time was nearly over still gets this long to be taken. Seconds.
 LEAST_TIME = 1.0
 
-logger = logging.getLogger("channels_trunk")
-
 
 class Pump:
     """Everything here is touched on the hub's loop alone."""
 
-    def __init__(self, hub: "Lifecycle", publisher: "Publisher", transport: Transport) -> None:
+    def __init__(self, hub: "Lifecycle", publisher: "Publisher", outcomes: Outcomes, transport: Transport) -> None:
         self._hub = hub
         self._publisher = publisher
+        self._outcomes = outcomes
         self._transport = transport
         self._waiting: asyncio.Event | None = None
         self.in_flight = False
@@ -79,16 +78,16 @@ class Pump:
         try:
             refused = await self._publish(batch, begun=begun)
         except TransportError as error:
-            self._publisher.failed(batch, error)
+            self._outcomes.failed(batch, error)
         except asyncio.CancelledError:
-            self._publisher.cut_off(batch)
+            self._outcomes.cut_off(batch)
             raise
         except Busy:
             raise
         except Exception as error:  # noqa: BLE001 - the senders must not wait for ever, nor the pump end
-            self._publisher.failed(batch, unexpected(error))
+            self._outcomes.failed(batch, unexpected(error))
         else:
-            self._publisher.done(batch, refused)
+            self._outcomes.done(batch, refused)
 
     async def _publish(self, batch: list[Outgoing], *, begun: bool) -> Sequence[int]:
         if begun and isinstance(self._transport, StartingTransport):
@@ -116,7 +115,7 @@ class Pump:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise self._publisher.hangs() from error
+            raise self._outcomes.hangs() from error
         finally:
             self.in_flight = False
 
@@ -127,11 +126,3 @@ class Pump:
             await asyncio.sleep(0)
         else:
             await asyncio.sleep(_SLOW_RETRY)
-
-
-def unexpected(error: BaseException) -> TransportError:
-    """What to tell senders when the transport failed in a way that its contract does not know."""
-    logger.error("channels_trunk: the transport failed in a way it should not", exc_info=error)
-    wrapped = TransportError(f"the transport failed: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
