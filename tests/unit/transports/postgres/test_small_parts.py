@@ -7,7 +7,7 @@ from channels_trunk.exceptions import SchemaMismatch, TransportError, TransportU
 from channels_trunk.transports.base import Busy, Claimed
 from channels_trunk.transports.postgres.errors import is_lost, refusal, translated
 from channels_trunk.transports.postgres.moves import Move, Moves, Taken
-from channels_trunk.transports.postgres.names import Names, is_plain_name, lock_key_of, schema_script
+from channels_trunk.transports.postgres.names import Names, is_for_queues, is_plain_name, lock_key_of, schema_script
 from channels_trunk.transports.postgres.settings import PostgresSettings, describe
 from channels_trunk.transports.postgres.wire import ServerError
 
@@ -48,7 +48,7 @@ def test_locks_differ_by_schema_and_prefix() -> None:
 
 def test_nothing_is_left_to_fill_in_the_script() -> None:
     script = schema_script(NAMES)
-    for word in ("{p}", "{i}", "{lock_class}", "{lock_key}"):
+    for word in ("{p}", "{i}", "{lock_class}", "{lock_key}", "{hint_class}"):
         assert word not in script
     assert '"Public".trunk_publish' in script
 
@@ -64,6 +64,12 @@ def test_bells_fit_into_identifiers_and_differ() -> None:
     assert bells != NAMES.bells("y")
     assert bells != Names("other", "trunk_").bells("x" * 100)
     assert len({bells.group(str(n)) for n in range(10_000)}) == 64
+
+
+def test_bells_of_normal_channels_are_told_from_others() -> None:
+    bells = NAMES.bells("asgi")
+    assert is_for_queues(bells.queue("jobs"))
+    assert not any(map(is_for_queues, (bells.node("q_q1"), bells.everybody, bells.group("q"))))
 
 
 def test_whom_an_envelope_concerns() -> None:
