@@ -8,7 +8,9 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from trunkbench.drawing import STYLE, Curve, Dots, draw_curves, draw_dots, draw_legend
+from trunkbench.curves import Curve, draw_curves
+from trunkbench.dots import Dots, draw_dots
+from trunkbench.drawing import STYLE, draw_legend
 from trunkbench.summary import Summary
 
 WIDTH = 9.0
