@@ -17,6 +17,7 @@ from .wire import (
     HEADER,
     METHOD,
     Method,
+    Piece,
     Properties,
     content,
     method,
@@ -186,8 +187,8 @@ class Channel:
         if not publications:
             finish(batch)
             return True
-        frames = b"".join(map(self._content, publications))
-        return self._connection.write(frames, first=lambda: self._confirms.expect(batch, publications))
+        frames = [piece for publication in publications for piece in self._content(publication)]
+        return self._connection.write(*frames, first=lambda: self._confirms.expect(batch, publications))
 
     def unconfirmed(self) -> list[Batch]:
         """What the broker has not confirmed."""
@@ -203,7 +204,7 @@ class Channel:
     def _why_closed(self) -> AmqpError:
         return AmqpError("the channel is closed") if self.error is None else self.error.another()
 
-    def _content(self, publication: Publication) -> bytes:
+    def _content(self, publication: Publication) -> list[Piece]:
         names = short(publication.exchange) + short(publication.routing_key)
         head = method(
             self.number, Method.BASIC_PUBLISH, b"\x00\x00" + names + (b"\x01" if publication.must_arrive else b"\x00")

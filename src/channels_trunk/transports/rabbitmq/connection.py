@@ -18,7 +18,7 @@ from .errors import AmqpError
 from .frames import FRAME_MAX, Frame, FrameBuffer
 from .line import Line
 from .loop_calls import LoopCalls
-from .wire import HEARTBEAT_FRAME, METHOD, PROTOCOL_HEADER, Method, method, read_short, short, table
+from .wire import HEARTBEAT_FRAME, METHOD, PROTOCOL_HEADER, Method, Piece, method, read_short, short, table
 
 __all__ = ["Connection"]
 
@@ -142,7 +142,7 @@ class Connection:
 
     # --- out, any thread
 
-    def write(self, data: bytes, *, first: Callable[[], bool] | None = None) -> bool:
+    def write(self, *pieces: Piece, first: Callable[[], bool] | None = None) -> bool:
         """Send bytes; what the socket does not take at once waits in memory. False if the connection has ended.
 
         `first` is called before, and whatever others write comes before or after both. If it is False, nothing is sent.
@@ -153,7 +153,7 @@ class Connection:
         with line.lock:
             if self._error is not None or (first is not None and not first()):
                 return False
-            line.write(data)
+            line.write(*pieces)
         return True
 
     # --- in: one thread at a time reads

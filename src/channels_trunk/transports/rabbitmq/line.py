@@ -17,8 +17,13 @@ from channels_trunk.transports.fork_gate import connecting
 
 from .address import Address
 from .tls import Tls
+from .wire import Piece
 
 __all__ = ["Line"]
+
+# Fewer bytes than these are copied together: the system takes its time for each piece.
+_WORTH_A_COPY = 65_536
+_MAX_PIECES = 1_000  # of 1,024 that the system takes
 
 
 class Line:
@@ -56,31 +61,34 @@ class Line:
 
     # --- out
 
-    def write(self, data: bytes) -> None:
+    def write(self, *pieces: Piece) -> None:
         """Send bytes; what the socket does not take at once waits in memory. With `lock` held."""
         if self._tls is not None:
             try:
-                data = self._tls.sealed(data)
+                pieces = tuple(self._tls.sealed(piece) for piece in pieces)
             except ssl.SSLError:
                 self._break()
                 return
-        self._send(data)
+        self._send(pieces)
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, pieces: Sequence[Piece]) -> None:
+        size = sum(map(len, pieces))
+        if len(pieces) > 1 and (size < _WORTH_A_COPY or len(pieces) > _MAX_PIECES):
+            pieces = (b"".join(pieces),)
         sent = 0
         if not self._unsent:
             try:
-                sent = self._socket.send(data)
+                sent = self._socket.send(pieces[0]) if len(pieces) == 1 else self._socket.sendmsg(pieces)
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
                 self._break()
                 return
-            if sent == len(data):
+            if sent == size:
                 return
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._watch_for_room)
-        self._unsent.append(memoryview(data)[sent:])
+        self._unsent.append(memoryview(b"".join(pieces))[sent:])
 
     def _break(self) -> None:
         """Nothing may be sent behind what could not be sent; whoever reads finds out."""
@@ -135,7 +143,7 @@ class Line:
         with self.lock:
             count = tls.open_into(buffer, data)
             if owed := tls.owed():
-                self._send(owed)
+                self._send((owed,))
         if not count and data and not tls.is_over:
             raise BlockingIOError
         return count

@@ -17,6 +17,9 @@ from .workers import Workers
 
 __all__ = ["Done", "Sending"]
 
+# What is larger is packed by the hub's thread: a megabyte takes a millisecond, for which no loop is to be held. Bytes.
+_MOST_BY_CALLERS = 262_144
+
 Done = Callable[[Sequence[int] | None], None]
 """To be told that a batch is with the broker, or (None) that finish() has to see to it."""
 
@@ -49,6 +52,8 @@ class Sending:
     def start(self, link: Link, workers: Workers, batch: Sequence[Envelope], done: Done) -> bool:
         """Publish, and have the confirms call `done`, in any thread; False if there is more to do than that."""
         if any(envelope.kind == Kind.QUEUE and not workers.has_declared(envelope.target) for envelope in batch):
+            return False
+        if sum(len(envelope.body) for envelope in batch) > _MOST_BY_CALLERS:
             return False
         sent = self._packed(link, workers, batch)
 

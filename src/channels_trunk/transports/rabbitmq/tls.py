@@ -5,6 +5,8 @@ import socket
 import ssl
 from typing import cast
 
+from .wire import Piece
+
 __all__ = ["Tls"]
 
 _READ_MAX = 65_536
@@ -50,7 +52,7 @@ class Tls:
         """What the session itself has to send: its handshake, new keys, an alert."""
         return self._outgoing.read()
 
-    def sealed(self, data: bytes) -> bytes:
+    def sealed(self, data: Piece) -> bytes:
         """What to send for these bytes; raises ssl.SSLError."""
         view = memoryview(data)
         while view:

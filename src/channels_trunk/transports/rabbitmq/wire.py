@@ -12,6 +12,7 @@ __all__ = [
     "METHOD",
     "PROTOCOL_HEADER",
     "Method",
+    "Piece",
     "Properties",
     "content",
     "frame",
@@ -36,6 +37,9 @@ _BASIC_CLASS = 60 << 16
 # Flags of the properties that are written or read here, in the order in which they stand.
 _CONTENT_TYPE, _ENCODING, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
 _PRIORITY, _CORRELATION_ID, _REPLY_TO, _EXPIRATION, _MESSAGE_ID = 1 << 11, 1 << 10, 1 << 9, 1 << 8, 1 << 7
+
+
+Piece = bytes | memoryview
 
 
 class Method:
@@ -112,8 +116,8 @@ def method(channel: int, number: int, arguments: bytes = b"") -> bytes:
     return frame(METHOD, channel, number.to_bytes(4, "big") + arguments)
 
 
-def content(channel: int, head: bytes, properties: Properties, body: bytes, frame_max: int) -> bytes:
-    """The frames of a message; `head` is that of the publish method."""
+def content(channel: int, head: bytes, properties: Properties, body: bytes, frame_max: int) -> list[Piece]:
+    """The frames of a message, in pieces; `head` is that of the publish method."""
     flags = _CONTENT_TYPE | _MESSAGE_ID
     packed = short(properties.content_type)
     if properties.is_persistent:
@@ -129,14 +133,14 @@ def content(channel: int, head: bytes, properties: Properties, body: bytes, fram
     header = frame(HEADER, channel, _content_head(_BASIC_CLASS, len(body), flags) + packed)
     size = frame_max - 8
     if len(body) <= size:
-        return b"".join((head, header, _frame_head(BODY, channel, len(body)), body, _END)) if body else head + header
-    # By views: each piece that is copied by itself is memory to ask the system for, which took longer than the rest.
+        return [b"".join((head, header, _frame_head(BODY, channel, len(body)), body, _END)) if body else head + header]
+    # By views: each copy of so much is memory to ask the system for, which took longer than the rest.
     view = memoryview(body)
-    pieces: list[bytes | memoryview] = [head, header]
+    pieces: list[Piece] = [head, header]
     for start in range(0, len(body), size):
         piece = view[start : start + size]
         pieces += (_frame_head(BODY, channel, len(piece)), piece, _END)
-    return b"".join(pieces)
+    return pieces
 
 
 # --- in

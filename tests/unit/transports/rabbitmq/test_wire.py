@@ -55,13 +55,13 @@ def test_values_that_only_brokers_write() -> None:
 
 def test_a_message_is_cut_into_frames() -> None:
     properties = Properties(b"kind", b"id.1", 1500, priority=3, is_persistent=True)
-    data = content(7, b"HEAD", properties, b"x" * 25, 18)
+    data = b"".join(content(7, b"HEAD", properties, b"x" * 25, 18))
     assert data.startswith(b"HEAD\x02\x00\x07")
     assert data.count(b"\x03\x00\x07\x00\x00\x00\x0a" + b"x" * 10 + b"\xce") == 2
     assert data.endswith(b"\x03\x00\x07\x00\x00\x00\x05xxxxx\xce")
     (size,) = struct.unpack_from(">I", data, 7)
     assert read_content_header(data[11 : 11 + size]) == (25, Properties(b"kind", b"id.1"))
-    assert content(7, b"", properties, b"", 18) == frame(2, 7, data[11 : 11 + size].replace(b"\x19", b"\x00", 1))
+    assert content(7, b"", properties, b"", 18) == [frame(2, 7, data[11 : 11 + size].replace(b"\x19", b"\x00", 1))]
 
 
 def test_headers_of_others_are_passed_over() -> None:
