@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import weakref
-from collections.abc import Coroutine, Hashable, Iterable
+from collections.abc import Coroutine
 from typing import Any, ClassVar
 
 from asgiref.sync import markcoroutinefunction
@@ -13,16 +13,15 @@ from channels.layers import BaseChannelLayer
 from channels_trunk.codec import Codec
 from channels_trunk.codec.encryption import make_cipher
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.findings import Finding
 from channels_trunk.health import Health
 from channels_trunk.hub import Hub, HubOptions, MustWait, Refused
 from channels_trunk.names import check_channel, check_group, new_node_id
 from channels_trunk.options import CORE_OPTIONS, Option, make_capacity_of, read_options
 from channels_trunk.router import ANSWER_WITHIN
-from channels_trunk.stats import LayerStats, Survey
+from channels_trunk.stats import LayerStats
 from channels_trunk.transports.base import Transport
 
-from .files import LayerFile
+from .examined import Examined
 from .forking import watch_forks
 from .on_commit import OnCommit
 from .resilience import Resilience
@@ -31,7 +30,7 @@ from .sync import SyncChannelLayer
 __all__ = ["TrunkChannelLayer", "new_future"]
 
 
-class TrunkChannelLayer(BaseChannelLayer):
+class TrunkChannelLayer(Examined, BaseChannelLayer):
     """What all layers of channels-trunk share; see the specification, "Channel Layer Specification", of Channels.
 
     One object may be used from many event loops at once, from threads without a loop, and after a fork. Making it does
@@ -43,8 +42,6 @@ class TrunkChannelLayer(BaseChannelLayer):
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
     options: ClassVar[tuple[Option, ...]] = CORE_OPTIONS
-    stays_in_process: ClassVar[bool] = False
-    """Whether its messages never reach another process, whatever the options say."""
 
     def __init__(self, **config: Any) -> None:
         self._where = _where(config)
@@ -262,45 +259,6 @@ class TrunkChannelLayer(BaseChannelLayer):
     def crosses_processes(self) -> bool:
         """Whether messages reach other processes."""
         return self._hub.transport.capabilities.crosses_processes
-
-    def place(self) -> Hashable | None:
-        """What two layers have in common that share their engine, by the settings alone; None if nothing is known."""
-        return None
-
-    def survey(self) -> Survey | None:
-        """What the engine holds, as far as it is cheap to know; None if nothing is known. Blocks."""
-        return None
-
-    def examine(self) -> Iterable[Finding]:
-        """Say what is wrong with the engine or the way to it, without the hub; no finding if all is well. Blocks."""
-        return ()
-
-    def database_alias(self) -> str | None:
-        """The alias in DATABASES that the layer is in; None if it is in none of them."""
-        return None
-
-    def needs_migrations(self) -> bool:
-        """Whether `manage.py migrate` makes its tables, in the database of that alias."""
-        return False
-
-    def file(self) -> LayerFile | None:
-        """The SQLite file that it is on; None if it is on none. No I/O."""
-        return None
-
-    def find_pooler(self) -> Finding | None:
-        """Say that a pooler in front of the server is in the layer's way. Blocks."""
-        return None
-
-    def vacuum(self) -> tuple[int, int] | None:
-        """Give what is free in file() back to the system; its size before and after, or None if it is not there.
-
-        Blocks, and holds up everybody who writes to the file meanwhile. Raises TransportUnavailable if it is in use.
-        """
-        return None
-
-    def schema_script(self, *, drop: bool = False) -> str | None:
-        """The SQL that makes the layer's tables, or removes them; None if it has none, or Django's migrations do."""
-        return None
 
     # --- for the layer and its sync side
 
