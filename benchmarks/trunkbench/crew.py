@@ -125,7 +125,7 @@ def _serve(
     _redirect_stderr(log)
     link, row = Link(connection), peer_named(peer)
     try:
-        row.prepare()
+        row.prepare(config)
         if inspect.iscoroutinefunction(role):
             asyncio.run(_run_role(role, link, peer=row, config=config, params=params))
         else:

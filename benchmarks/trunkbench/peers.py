@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,8 @@ class Peer:
     """What must be in INSTALLED_APPS before it can be imported."""
     in_django_file: bool = False
     """Whether it is in the default database, which is a SQLite file."""
+    alias: str = ""
+    """The Django alias of its database, where it asks by Django's ORM as well."""
     overlay: Overlay | None = None
     """Packages that its processes alone have, in other versions than the others."""
     variant: bool = False
@@ -79,11 +81,14 @@ class Peer:
             return str(error)
         return None
 
-    def prepare(self) -> None:
+    def prepare(self, config: Mapping[str, Any]) -> None:
         """Have its own packages and Django ready, where the peer needs them."""
         if self.overlay:
             self.overlay.activate()
-        set_up_django(self.django_apps, sqlite_database() if self.in_django_file else {})
+        databases = sqlite_database() if self.in_django_file else {}
+        if self.alias:
+            databases = {"default": dict(config), self.alias: dict(config)}
+        set_up_django(self.django_apps, databases)
 
 
 def _sqlite(services: Services, run_id: str) -> dict[str, Any]:
@@ -208,6 +213,7 @@ PEERS: tuple[Peer, ...] = (
         needs=("postgres",),
         close="",  # there is no such method
         django_apps=("channels_postgres",),
+        alias="channels_postgres",
     ),
     Peer(
         name="rabbitmq",

@@ -83,10 +83,10 @@ class Door:
             await self._layer.group_send(group, make_message(0, number))
         received = 0
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                for _, channel in looked_at:
+            for _, channel in looked_at:
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._layer.receive(channel)
-                    received += 1
+                received += 1
         except TimeoutError:
             pass
         sent, received = len(looked_at) + 1, received + 1

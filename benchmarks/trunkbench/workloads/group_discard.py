@@ -55,9 +55,9 @@ class Exit:
         except TimeoutError:
             return Account(sent=1, lost=1)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                for _, channel in looked_at:
-                    await self._layer.send(channel, make_message(0, SENT_DIRECTLY))
+            for _, channel in looked_at:
+                await self._layer.send(channel, make_message(0, SENT_DIRECTLY))
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     received.append((await self._layer.receive(channel))["n"])
         except TimeoutError:
             pass
