@@ -103,5 +103,5 @@ def _name_ends(axis: Axes, summary: Summary, *, ends: Sequence[End], at: int) ->
             fontsize=8,
             fontweight="bold" if layer.ours else "normal",
             va="center",
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "alpha": 0.6},
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "alpha": 0.6, "relpos": (0, 0.5)},
         )

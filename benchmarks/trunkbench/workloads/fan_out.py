@@ -218,7 +218,7 @@ WORKLOADS = tuple(
         suits=crosses_processes,
         series=(size, processes) != (1_000, 1),
         variants=(size, processes) == (1_000, 1),
-        fixed=1.2 + size / 4_000 + processes / 4,
+        fixed=1.1 + size / 2_500 + processes / 3,
     )
     for size, processes in SIZES
 )
