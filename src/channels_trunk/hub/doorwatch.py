@@ -1,4 +1,4 @@
-"""Who watches the doorbell of an inline transport: the loop in which receivers wait, or else the hub's thread.
+"""Who watches the doorbell of a transport: the loop in which receivers wait, or else the hub's thread.
 
 The reader should be the receiver: a hop between threads costs 40 us on two cores. So the doorbell is watched by the one
 loop that receives. Where several loops receive, none of them may depend on another that is perhaps busy, and the hub's
@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from channels_trunk.transports.base import EmbeddedTransport
+from channels_trunk.transports.base import ReadableTransport
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
@@ -28,7 +28,7 @@ _LOOK_AFTER = 1.0
 class Doorwatch:
     """Moves the watch. It also polls, because a ring may be lost."""
 
-    def __init__(self, hub: "Lifecycle", transport: EmbeddedTransport) -> None:
+    def __init__(self, hub: "Lifecycle", transport: ReadableTransport) -> None:
         self._hub = hub
         self._transport = transport
         self._lock = threading.Lock()
@@ -60,6 +60,12 @@ class Doorwatch:
         """A receiver is about to block a thread: no loop's own work may hold it up."""
         if not self._threads_receive:
             self._threads_receive = True
+            self._watch_on_hub()
+
+    def look_after(self) -> None:
+        """Somebody is about to wait for an answer of the engine: a loop that has ended does not read it."""
+        watcher = self.watcher
+        if watcher is not None and watcher.is_closed():
             self._watch_on_hub()
 
     def _watch_in(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -151,6 +157,7 @@ class Doorwatch:
             self._receiving = set()
         for loop in list(self._doors):
             self._leave(loop)
+        self._transport.leave_doorbell()
 
     def _watch_here(self) -> None:
         with self._lock:

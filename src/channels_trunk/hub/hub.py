@@ -82,7 +82,7 @@ class Hub(Receiving):
         self.control = self.desk.handle
         self._local_names = local_names()
         context = NodeContext(node, options.prefix, codec, HubSink(self), clock, options.capacity_of)
-        super().__init__(transport, context, watch_inline=inline)
+        super().__init__(transport, context, watch_inline=options.inline)
 
     def new_channel(self, prefix: str) -> str:
         """A name that this node owns; no I/O."""

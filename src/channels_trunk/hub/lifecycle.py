@@ -162,6 +162,8 @@ class Lifecycle:
         """Have the transport take these, in this order."""
         if self.is_idle:
             self.start()
+        elif self.doorwatch is not None:
+            self.doorwatch.look_after()
         self.publisher.add(outgoing)
         if self.is_idle:
             # The thread ended in between. Either it has seen these, or this sees that it has ended.
@@ -220,6 +222,8 @@ class Lifecycle:
         with self._life:
             if self.is_idle:
                 self.start()
+            elif self.doorwatch is not None:
+                self.doorwatch.look_after()
             if self._io is not None:
                 self._io.call(self._spawn_for, self._io, coroutine, waiter)
         return waiter

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportError
 from channels_trunk.router import Effects
-from channels_trunk.transports.base import Busy, EmbeddedTransport, Transport
+from channels_trunk.transports.base import Busy, ReadableTransport, Transport
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
@@ -28,7 +28,10 @@ class Reader:
 
     def __init__(self, hub: "Lifecycle", transport: Transport) -> None:
         self._hub = hub
-        self._embedded = transport if isinstance(transport, EmbeddedTransport) else None
+        self._readable = transport if isinstance(transport, ReadableTransport) else None
+        # What comes over a network after a loss was noted is still to be read: a confirm may be among it, and a socket
+        # rings until it is empty.
+        self._reads_when_away = not transport.capabilities.inline
         self._busy = threading.Lock()  # held by whoever reads
         self._again = False  # somebody came while another was reading
         self._backlog: deque[Envelope] = deque()  # received and not delivered; touched with _busy held
@@ -55,7 +58,7 @@ class Reader:
             try:
                 self._again = False
                 finished = self._read()
-                queues = self._embedded.queues_now() if finished and self._embedded and self._hub.is_open else ()
+                queues = self._readable.queues_now() if finished and self._readable and self._may_read() else ()
             except Busy:
                 finished, queues = False, ()
             except TransportError as error:
@@ -102,11 +105,14 @@ class Reader:
         """Fill the backlog; False if there is nothing to be had."""
         while self._inbox:
             self._backlog.extend(self._inbox.popleft())
-        while not self._backlog and self._more and self._embedded is not None and self._hub.is_open:
-            page = self._embedded.read_now()
+        while not self._backlog and self._more and self._readable is not None and self._may_read():
+            page = self._readable.read_now()
             self._more = page.more
             self._backlog.extend(page.envelopes)
         return bool(self._backlog)
+
+    def _may_read(self) -> bool:
+        return self._hub.is_open or self._reads_when_away
 
     def _deliver(self) -> None:
         effects = Effects()

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
-from channels_trunk.transports.base import Busy, EmbeddedTransport, Transport
+from channels_trunk.transports.base import Busy, ReadableTransport, Transport
 
 from .backoff import Backoff
 from .doorwatch import Doorwatch
@@ -47,7 +47,7 @@ class Supervisor:
         self._early = False
         self._opened_before = False
         self._left = True  # whether the transport holds nothing any more
-        self._doorwatch = Doorwatch(hub, transport) if isinstance(transport, EmbeddedTransport) else None
+        self._doorwatch = Doorwatch(hub, transport) if isinstance(transport, ReadableTransport) else None
 
         self.inline_doorwatch = self._doorwatch if watch_inline else None
         """To be told where receivers wait; None if the hub's thread does all the reading."""

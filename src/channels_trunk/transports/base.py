@@ -35,6 +35,7 @@ __all__ = [
     "EmbeddedTransport",
     "NodeContext",
     "Page",
+    "ReadableTransport",
     "Sink",
     "StartingTransport",
     "Transport",
@@ -246,21 +247,11 @@ class StartingTransport(Transport):
         """
 
 
-class EmbeddedTransport(Transport):
-    """A transport that any thread may drive in place, because its calls take microseconds.
+class ReadableTransport(Transport):
+    """A transport that any thread may read, so that the receiver can be the reader: a hop between threads costs 40 us.
 
-    The methods here never wait: where another process holds a lock they raise Busy. Nor do the async methods suspend.
-    The hub sees to it that only one thread is in `publish_now`, `claim_now` or an async method (but `maintain`) at a
-    time, and only one in `read_now` and `queues_now`.
+    The methods here never wait. The hub sees to it that only one thread is in `read_now` and `queues_now` at a time.
     """
-
-    @abstractmethod
-    def publish_now(self, batch: Sequence[Envelope]) -> Sequence[int]:
-        """As publish()."""
-
-    @abstractmethod
-    def claim_now(self, channel: str, limit: int) -> Sequence[Claimed]:
-        """As claim()."""
 
     def read_now(self) -> Page:
         """Return the next page of envelopes for this node; what is appended after a last page rings the doorbell."""
@@ -284,6 +275,26 @@ class EmbeddedTransport(Transport):
 
     def answer_doorbell(self) -> None:
         """Take the rings off the doorbell, before read_now()."""
+
+    def leave_doorbell(self) -> None:
+        """Nobody watches the doorbell any more, nor calls read_now(), until doorbell() is asked for again."""
+
+
+class EmbeddedTransport(ReadableTransport):
+    """A transport that any thread may drive in place, because its calls take microseconds.
+
+    The methods here never wait: where another process holds a lock they raise Busy. Nor do the async methods suspend.
+    The hub sees to it that only one thread is in `publish_now`, `claim_now` or an async method (but `maintain`) at a
+    time.
+    """
+
+    @abstractmethod
+    def publish_now(self, batch: Sequence[Envelope]) -> Sequence[int]:
+        """As publish()."""
+
+    @abstractmethod
+    def claim_now(self, channel: str, limit: int) -> Sequence[Claimed]:
+        """As claim()."""
 
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Publish in place."""

@@ -1,6 +1,7 @@
 """What comes to the node's queue: each message once, though a lost connection brings some again."""
 
 import asyncio
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -27,24 +28,26 @@ class Inbox:
         self._own = context.node.encode() + b"."
         # The broker sends so many before it needs an acknowledgement: it cannot bring an older one again.
         self._memory = 2 * settings.prefetch_count
-        self._arrived: list[Envelope] = []
+        self._lock = threading.Lock()
+        self._arrived: list[Envelope] = []  # guarded by _lock: while the watch changes hands, one takes and one reads
         self._acks = Acks(settings.prefetch_count)
         self._recent: OrderedDict[bytes | int, None] = OrderedDict()
         self._rolls: dict[bytes, tuple[set[str], asyncio.Future[frozenset[str]]]] = {}
 
     def read(self, channel: Channel, deliveries: Sequence[Delivery]) -> None:
         """Keep what has come for take(), and have it acknowledged."""
-        for delivery in deliveries:
-            kind = delivery.properties.content_type
-            if kind in (ROLL_TYPE, BARRIER_TYPE):
-                channel.in_loop(self._answered, delivery)
-            else:
-                self._keep(delivery)
+        with self._lock:
+            for delivery in deliveries:
+                if delivery.properties.content_type in (ROLL_TYPE, BARRIER_TYPE):
+                    channel.in_loop(self._answered, delivery)
+                else:
+                    self._keep(delivery)
         self._acks.note(channel, deliveries[-1].tag, count=len(deliveries))
 
     def take(self) -> list[Envelope]:
-        """What has come since the last time; by the thread that read it."""
-        arrived, self._arrived = self._arrived, []
+        """What has come since the last time."""
+        with self._lock:
+            arrived, self._arrived = self._arrived, []
         return arrived
 
     def _keep(self, delivery: Delivery) -> None:

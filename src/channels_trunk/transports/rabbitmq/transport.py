@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import (
+    LAST_PAGE,
     Busy,
     Capabilities,
     Claimed,
     NodeContext,
+    Page,
+    ReadableTransport,
     StartingTransport,
 )
 
@@ -38,11 +41,14 @@ __all__ = ["RabbitMQTransport"]
 _TAG = "node"
 _MAINTAIN_EVERY = 15.0
 _SOON = 1.0
+# How often the hub's thread looks whether a loop that watches the socket stands still: while messages come, and else.
+_LOOK_OFTEN = 0.05
+_LOOK_SELDOM = 0.25
 # How often one node or another looks for memberships whose time is over though the node that made them is gone.
 _THOROUGHLY_EVERY = 600.0
 
 
-class RabbitMQTransport(StartingTransport):
+class RabbitMQTransport(ReadableTransport, StartingTransport):
     """Runs on the hub's loop alone, over one connection."""
 
     capabilities = Capabilities(crosses_processes=True, needs_interest=True, starts=True)
@@ -57,6 +63,7 @@ class RabbitMQTransport(StartingTransport):
         self._noted: set[str] = set()
         self._complained: set[str] = set()
         self._thorough_at = 0.0
+        self._reads = 0
         self._gap = ""  # why messages may have been lost, until the groups are bound again
 
     # --- life
@@ -192,9 +199,48 @@ class RabbitMQTransport(StartingTransport):
         with self._translating(self._there()):
             return await self._sending.finish()
 
+    # --- reading
+
     def _hand_over(self) -> None:
         if arrived := self._inbox.take():
             self._context.sink.received(arrived)
+
+    def read_now(self) -> Page:
+        """Read from the socket."""
+        link = self._link
+        if link is None:
+            return LAST_PAGE
+        more = link.connection.read()
+        return Page(self._inbox.take(), more=more)
+
+    def changed(self) -> bool:
+        """Whether something came, and nobody has read since this was last asked."""
+        link = self._link
+        if link is None:
+            return False
+        reads, self._reads = self._reads, link.connection.reads
+        return reads == self._reads and link.connection.has_some
+
+    def polling_interval(self) -> float | None:
+        """Shorter while messages come."""
+        link = self._link
+        return _LOOK_OFTEN if link is not None and link.connection.reads != self._reads else _LOOK_SELDOM
+
+    def doorbell(self) -> int | None:
+        """Readable when something has come."""
+        link = self._link
+        if link is None or (bell := link.connection.bell()) is None:
+            return None
+        link.connection.read_elsewhere()
+        return bell
+
+    def leave_doorbell(self) -> None:
+        """Read here again."""
+        if self._link is not None:
+            self._link.connection.read_here()
+
+    def answer_doorbell(self) -> None:
+        """Reading does."""
 
     # --- groups
 
