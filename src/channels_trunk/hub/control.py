@@ -14,7 +14,7 @@ from .outbox import Outgoing
 if TYPE_CHECKING:
     from .hub import Hub
 
-__all__ = ["ControlDesk"]
+__all__ = ["ControlDesk", "why_late"]
 
 # How often to look whether a node that has not answered is still alive. Seconds.
 _LOOK_AGAIN = 0.1
@@ -125,7 +125,7 @@ class ControlDesk:
         Raises TransportUnavailable after send_timeout.
         """
         async with self._within_send_timeout("the engine was not reached"):
-            await self._hub.driver.be_heard(group)
+            await self._hub.driver.be_heard(*(() if group is None else (group,)))
 
     async def bind(self, group: str, channel: str) -> None:
         """Make a normal channel a member of a group."""
@@ -187,12 +187,19 @@ class ControlDesk:
         return _Within(self._hub.options.send_timeout, what, self._hub)
 
 
+def why_late(hub: "Hub", what: str) -> TransportUnavailable:
+    """What to tell somebody whose time is over."""
+    detail = hub.health().detail
+    seconds = hub.options.send_timeout
+    return TransportUnavailable(f"{what} within send_timeout={seconds:g} s{': ' if detail else ''}{detail}")
+
+
 class _Within:
     """asyncio.timeout() that raises what a caller of a channel layer can understand."""
 
     def __init__(self, seconds: float, what: str, hub: "Hub") -> None:
         self._timeout = asyncio.timeout(seconds)
-        self._what = f"{what} within send_timeout={seconds:g} s"
+        self._what = what
         self._hub = hub
 
     async def __aenter__(self) -> None:
@@ -202,5 +209,4 @@ class _Within:
         try:
             await self._timeout.__aexit__(*exc)  # type: ignore[arg-type]
         except TimeoutError as error:
-            detail = self._hub.health().detail
-            raise TransportUnavailable(f"{self._what}{': ' if detail else ''}{detail}") from error
+            raise why_late(self._hub, self._what) from error

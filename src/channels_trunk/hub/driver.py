@@ -1,7 +1,7 @@
 """The way into the transport for the hub's own tasks: when it is open, for as long as the connection lasts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,29 +98,28 @@ class Driver:
         """Whether messages to a group reach this node as soon as it has joined; with the lock held."""
         return not self.needs_interest or self._transport.hears(group)
 
-    async def be_heard(self, group: str | None = None) -> None:
-        """Return when others can reach this node and `group`, or all groups that have members here."""
+    async def be_heard(self, *groups: str) -> None:
+        """Return when others can reach this node and these groups; with none, all groups that have members here."""
         if self.needs_interest:
-            await self._patiently(partial(self.tell_interest, group))
+            await self._patiently(partial(self.tell_interest, *groups))
         else:
             await self.until_open()
 
-    async def tell_interest(self, group: str | None = None) -> None:
-        """Have the transport hear a group that was joined, or (None) all groups with members here, and no others."""
+    async def tell_interest(self, *groups: str) -> None:
+        """Have the transport hear groups that were joined, or (none) all groups with members here, and no others."""
         self._check_thread()
         lock = self._interest_lock
         if lock is None:
             raise TransportUnavailable("the connection was lost")
-        if group is not None:
-            self._joining.add(group)
+        self._joining.update(groups)
         async with lock:
             if lock is not self._interest_lock:
                 raise TransportUnavailable("the connection was lost")
-            if group is None or self._interest is None:
+            if not groups or self._interest is None:
                 await self._tell_all(lock)
-            elif group not in self._interest:
-                # Else it was told of together with another.
-                await self._tell_more(lock, group)
+            elif not self._interest.issuperset(groups):
+                # Else it was told of them together with others.
+                await self._tell_more(lock, groups)
 
     async def _tell_all(self, lock: asyncio.Lock) -> None:
         with self._hub.lock:
@@ -133,12 +132,12 @@ class Driver:
         if lock is self._interest_lock:
             self._interest = names
 
-    async def _tell_more(self, lock: asyncio.Lock, group: str) -> None:
-        groups = frozenset((*self._joining, group))
+    async def _tell_more(self, lock: asyncio.Lock, groups: Iterable[str]) -> None:
+        joined = self._joining.union(groups)
         self._joining.clear()
-        await self.drive(self._transport.hear, groups)
+        await self.drive(self._transport.hear, frozenset(joined))
         if lock is self._interest_lock and self._interest is not None:
-            self._interest |= groups
+            self._interest |= joined
 
     def cut(self) -> None:
         """The connection is lost: end what waits for it."""

@@ -15,6 +15,7 @@ from channels_trunk.transports.base import NodeContext, Transport
 
 from .claims import Claims
 from .control import ControlDesk
+from .joining import Joining
 from .outbox import Outgoing
 from .outcomes import Refused
 from .publisher import Publisher
@@ -77,6 +78,7 @@ class Hub(Receiving):
         starts = options.inline and transport.capabilities.starts
         self.publisher = Publisher(self, transport, inline=inline, starts=starts)
         self.reader = Reader(self, transport)
+        self._joining = Joining(self)
         self.claims = Claims(self, transport, inline=inline)
         self.desk = ControlDesk(self, codec)
         self.control = self.desk.handle
@@ -233,7 +235,11 @@ class Hub(Receiving):
             return self._add_other(group, channel, new_waiter)
         if heard and self.has_joined:
             return None
-        return self.join(new_waiter) if heard else self.run(self.desk.membership_ready(group), new_waiter())
+        if heard:
+            return self.join(new_waiter)
+        waiter = new_waiter()
+        self._joining.add(group, waiter)
+        return waiter
 
     def _add_other(self, group: str, channel: str, new_waiter: Callable[[], W]) -> W | None:
         """Add a channel whose mailbox is not here: of another node, a normal one, or one that was forgotten."""

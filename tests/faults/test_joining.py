@@ -1,0 +1,77 @@
+"""Many joins at once: they share the engine's answers, and each has its own time."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.testing import eventually
+from channels_trunk.testing.transports import LoopbackServer
+from tests.faults.conftest import FaultyLayer, MakeLayer
+
+
+async def join_all(layer: FaultyLayer, names: Sequence[str]) -> list[BaseException | None]:
+    channel = await layer.new_channel()
+    return await asyncio.gather(*(layer.group_add(name, channel) for name in names), return_exceptions=True)
+
+
+async def test_joins_that_wait_share_an_answer(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer()
+    names = [f"g{number}" for number in range(80)]
+    channel = await here.new_channel()
+    await here.group_add("first", channel)
+    hold = here.faults.stall("interest")
+    adding = [asyncio.ensure_future(here.group_add(name, channel)) for name in names]
+    await eventually(hold.entered.is_set)
+    hold.release()
+    await asyncio.gather(*adding)
+    assert here.faults.calls["interest"] < 10
+    for name in names:
+        await there.group_send(name, {"type": name})
+    assert [(await here.receive(channel))["type"] for _ in names] == names
+
+
+async def test_a_join_that_fails_tells_all_that_shared_it(make_layer: MakeLayer) -> None:
+    here = make_layer()
+    channel = await here.new_channel()
+    await here.group_add("first", channel)
+    here.faults.fail("interest", TransportUnavailable, times=1)
+    found = await join_all(here, ["a", "b", "c"])
+    assert all(error is None or isinstance(error, TransportUnavailable) for error in found)
+    assert await join_all(here, ["a", "b", "c"]) == [None] * 3
+
+
+async def test_joins_end_when_their_time_is_over(make_layer: MakeLayer, server: LoopbackServer) -> None:
+    here = make_layer(send_timeout=0.3)
+    channel = await here.new_channel()
+    server.hang()
+    for error in await asyncio.gather(*(here.group_add(f"g{n}", channel) for n in range(20)), return_exceptions=True):
+        assert isinstance(error, TransportUnavailable)
+        assert "within send_timeout=0.3 s" in str(error)
+    server.release()
+    await eventually(lambda: here.health().state == "ok")
+    assert await join_all(here, ["a"]) == [None]
+
+
+async def test_joins_end_with_the_layer(make_layer: MakeLayer, server: LoopbackServer) -> None:
+    here = make_layer()
+    channel = await here.new_channel()
+    server.hang()
+    adding = [asyncio.ensure_future(here.group_add(f"g{number}", channel)) for number in range(20)]
+    await asyncio.sleep(0)
+    await here.close()
+    for error in await asyncio.gather(*adding, return_exceptions=True):
+        assert isinstance(error, TransportUnavailable)
+    server.release()
+    assert await join_all(here, ["a", "b"]) == [None, None]
+
+
+@pytest.mark.parametrize("many", [1, 50])
+def test_threads_join(make_sync_layer: MakeLayer, many: int) -> None:
+    here = make_sync_layer()
+    channel = here.sync.new_channel()
+    for number in range(many):
+        here.sync.group_add(f"g{number}", channel)
+    here.sync.group_send(f"g{many - 1}", {"type": "x"})
+    assert here.sync.receive(channel, timeout=5) == {"type": "x"}
