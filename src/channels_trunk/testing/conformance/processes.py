@@ -48,6 +48,7 @@ class WorkerRules:
             waiting = there.start("receive", channel)
             await there.new_channel()  # answered after the receive has begun
             waiting.cancel()
+            await asyncio.sleep(0)  # the peer is told in this turn, and so before the next call
             await there.new_channel()  # answered after it has been cancelled
             await here.send(channel, numbered("here", number))
             assert await here.receive(channel) == numbered("here", number)
