@@ -59,7 +59,10 @@ class _Open:
 
 
 class PostgresTransport(StartingTransport):
-    """Runs on the hub's loop. At most three connections, whatever the number of loops, threads and channels."""
+    """Runs on the hub's loop, but for what callers' threads start.
+
+    At most three connections, whatever the number of loops, threads and channels.
+    """
 
     capabilities = Capabilities(crosses_processes=True, needs_interest=True, claims_ahead=True, starts=True)
 

@@ -49,7 +49,7 @@ _THOROUGHLY_EVERY = 600.0
 
 
 class RabbitMQTransport(ReadableTransport, StartingTransport):
-    """Runs on the hub's loop alone, over one connection."""
+    """Runs on the hub's loop, over one connection, which callers' threads write to and receivers' loops read."""
 
     capabilities = Capabilities(crosses_processes=True, needs_interest=True, starts=True)
 
