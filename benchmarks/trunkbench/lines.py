@@ -15,6 +15,16 @@ ROW = "x" * 250
 Hear = Callable[[int], None]
 
 
+async def _count(reader: asyncio.StreamReader, hear: Hear, *, length: int) -> None:
+    """Call `hear` for bodies that all take so many bytes, until the connection ends."""
+    held = 0
+    while data := await reader.read(1 << 16):
+        held += len(data)
+        whole, held = divmod(held, length)
+        if whole:
+            hear(whole)
+
+
 class Line(ABC):
     """A connection that sends bodies to a name, and one that hears those sent to its own."""
 
@@ -52,12 +62,7 @@ class RedisLine(Line):
         self._listening = asyncio.create_task(self._listen(hear))
 
     async def _listen(self, hear: Hear) -> None:
-        length, held = len(_command("message", self.own, ROW)), 0
-        while data := await self._reader.read(1 << 16):
-            held += len(data)
-            whole, held = divmod(held, length)
-            if whole:
-                hear(whole)
+        await _count(self._reader, hear, length=len(_command("message", self.own, ROW)))
 
     async def send(self, to: str, count: int) -> None:
         """Pipelined."""
@@ -145,13 +150,9 @@ class RabbitLine(Line):
         return size + 8
 
     async def _listen(self, hear: Hear) -> None:
-        length, held = sum([await self._read_frame() for _ in range(3)]), 0  # method, header, body
+        length = sum([await self._read_frame() for _ in range(3)])  # method, header, body
         hear(1)
-        while data := await self._reader.read(1 << 16):
-            held += len(data)
-            whole, held = divmod(held, length)
-            if whole:
-                hear(whole)
+        await _count(self._reader, hear, length=length)
 
     async def send(self, to: str, count: int) -> None:
         """All at once."""

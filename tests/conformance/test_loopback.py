@@ -1,6 +1,7 @@
 """The suite on an asynchronous transport: what PostgreSQL and RabbitMQ will be to the core."""
 
 import uuid
+from typing import ClassVar
 
 import pytest
 
@@ -10,23 +11,14 @@ from channels_trunk.testing.conformance import Suite
 
 class TestLoopback(Suite):
     features = Features(crosses_processes=False)
+    backend: ClassVar[str] = "channels_trunk.testing.transports.LoopbackChannelLayer"
 
     @pytest.fixture
     def layer_config(self) -> LayerUnderTest:
-        return LayerUnderTest(
-            backend="channels_trunk.testing.transports.LoopbackChannelLayer",
-            config={"prefix": f"suite-{uuid.uuid4().hex}"},
-        )
+        return LayerUnderTest(backend=self.backend, config={"prefix": f"suite-{uuid.uuid4().hex}"})
 
 
-class TestStartingLoopback(Suite):
+class TestStartingLoopback(TestLoopback):
     """Callers' threads start what is published."""
 
-    features = Features(crosses_processes=False)
-
-    @pytest.fixture
-    def layer_config(self) -> LayerUnderTest:
-        return LayerUnderTest(
-            backend="channels_trunk.testing.starting.StartingLoopbackChannelLayer",
-            config={"prefix": f"suite-{uuid.uuid4().hex}"},
-        )
+    backend = "channels_trunk.testing.starting.StartingLoopbackChannelLayer"

@@ -62,11 +62,13 @@ class Doorwatch:
             self._threads_receive = True
             self._watch_on_hub()
 
-    def look_after(self) -> None:
-        """Somebody is about to wait for an answer of the engine: a loop that has ended does not read it."""
+    def look_after(self) -> bool:
+        """Take the watch from a loop that has ended, as it reads no more; whether there was one. Any thread."""
         watcher = self.watcher
-        if watcher is not None and watcher.is_closed():
+        has_ended = watcher is not None and watcher.is_closed()
+        if has_ended:
             self._watch_on_hub()
+        return has_ended
 
     def _watch_in(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -182,10 +184,10 @@ class Doorwatch:
 
     def _on_poll(self) -> None:
         self._schedule()
+        if self.look_after():
+            return
         watcher = self.watcher
-        if watcher is not None and watcher.is_closed():
-            self._watch_on_hub()
-        elif self._transport.changed() or self._hub.reader.pending:
+        if self._transport.changed() or self._hub.reader.pending:
             if watcher is None:
                 self._ring()
             else:

@@ -23,12 +23,15 @@ from channels_trunk.transports.base import Busy, EmbeddedTransport, StartingTran
 
 from .outbox import Outbox, Outgoing, Started
 from .outcomes import Outcomes, unexpected
-from .pump import LEAST_TIME, Pump
+from .pump import Pump
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 __all__ = ["Publisher"]
+
+# A batch that waited for the engine until its time was nearly over still gets this long to be taken. Seconds.
+_LEAST_TIME = 1.0
 
 
 class Publisher:
@@ -202,7 +205,7 @@ class Publisher:
             batch = self._outbox.take()
             if not batch:
                 return None
-            started = self._started = Started(batch, self._deadline(batch))
+            started = self._started = Started(batch, self.deadline(batch))
         try:
             begun = starter.start([entry.envelope for entry in batch], partial(self._ended, started))
         except BaseException as error:
@@ -223,8 +226,9 @@ class Publisher:
             self._started = None
         return True
 
-    def _deadline(self, batch: Sequence[Outgoing]) -> float:
-        least = min(LEAST_TIME, self._hub.options.send_timeout)
+    def deadline(self, batch: Sequence[Outgoing]) -> float:
+        """Until when, in monotonic seconds, the engine may take to answer if this batch is published now."""
+        least = min(_LEAST_TIME, self._hub.options.send_timeout)
         return max(batch[0].deadline, self._hub.clock.monotonic() + least)
 
     def _take_back(self, started: Started) -> None:

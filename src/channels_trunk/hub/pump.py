@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
     from .publisher import Publisher
 
-__all__ = ["LEAST_TIME", "Pump"]
+__all__ = ["Pump"]
 
 # A lock of SQLite is held for 20 to 100 us by a writer like us: trying again after 0.3 ms brought the highest
 # throughput with three processes that send at once. After so many tries the holder is of another kind.
 _QUICK_RETRY = 0.0003
 _QUICK_TRIES = 10
 _SLOW_RETRY = 0.005
-# A batch that waited for the engine until its time was nearly over still gets this long to be taken. Seconds.
-LEAST_TIME = 1.0
 
 
 class Pump:
@@ -107,10 +105,10 @@ class Pump:
 
     async def _in_time(self, batch: list[Outgoing], call: Awaitable[Sequence[int]]) -> Sequence[int]:
         """Await a call of the transport; an engine that hangs is lost, and raises TransportUnavailable."""
-        left = batch[0].deadline - self._hub.clock.monotonic()
+        left = self._publisher.deadline(batch) - self._hub.clock.monotonic()
         self.in_flight = True
         try:
-            async with asyncio.timeout(max(left, min(LEAST_TIME, self._hub.options.send_timeout))) as limit:
+            async with asyncio.timeout(left) as limit:
                 return await call
         except TimeoutError as error:
             if not limit.expired():

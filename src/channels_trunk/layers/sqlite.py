@@ -22,7 +22,7 @@ from .base import TrunkChannelLayer
 from .django_databases import has_tables, is_memory_name, require_alias
 from .files import LayerFile
 
-__all__ = ["MINIMUM_SQLITE", "SQLiteChannelLayer"]
+__all__ = ["SQLiteChannelLayer"]
 
 
 def _path(value: Any) -> str:

@@ -75,10 +75,7 @@ class Windows:
         window = self._windows.get(channel)
         if window is None or window.credit * 2 <= window.capacity + 2 or now - window.used_at > self._expiry:
             return False
-        window.used_at = now
-        window.credit -= 1
-        if window.asked_at is not None:
-            window.since_asked += 1
+        self._spend(window, now)
         return True
 
     def spend(self, channel: str, capacity: int, now: float) -> Verdict:
