@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from selftest import tiny
 from trunkbench import tables
+from trunkbench.ledger import Account
 from trunkbench.pages import PLOT_WORDS, filled
 from trunkbench.plots import PLOTS, draw_all
 from trunkbench.promises import TARGETS
@@ -55,6 +57,20 @@ def test_the_best_rival_is_one_without_a_fault() -> None:
     assert verdict.met
 
 
+def test_a_rival_at_jobs_gives_each_to_one_of_several_consumers() -> None:
+    """Who gives it to all is no rival, however well it looks with one."""
+    found = tiny.outcomes()
+    target = next(each for each in TARGETS if each.ours[:2] == ("worker_channel_1", "sqlite") and each.rivals)
+    assert judge(target, found).opponent == ("worker_channel_1", "redis-pubsub", "rate")
+    twice = replace(
+        found["worker_channel_4", "redis-pubsub"].samples[0], account=Account(sent=50, received=100, duplicated=50)
+    )
+    found["worker_channel_4", "redis-pubsub"].samples[0] = twice
+    assert judge(target, found).opponent == ("worker_channel_1", "redis-core", "rate")
+    del found["worker_channel_2", "redis-core"]
+    assert judge(target, found).value is None  # nobody has shown it
+
+
 def test_a_target_without_an_opponent_is_not_judged() -> None:
     """It is in no table."""
     verdict = judge(
@@ -70,6 +86,7 @@ def test_targets_name_figures_that_exist() -> None:
     for target in TARGETS:
         for place in filter(None, (target.ours, target.theirs, *target.rivals)):
             assert (place[0], place[2]) in figures, target.title
+        assert set(target.proofs) <= {each.name for each in WORKLOADS}, target.title
 
 
 @pytest.mark.leaks_allowed("matplotlib keeps its fonts open")

@@ -21,6 +21,8 @@ class Target:
     theirs: Place | None = None
     rivals: tuple[Place, ...] = ()
     """In place of `theirs`: the best of these whose ledger shows no fault."""
+    proofs: tuple[str, ...] = ()
+    """Workloads in which a rival's ledger must show no fault as well."""
     at_least: float | None = None
     at_most: float | None = None
 
@@ -41,8 +43,12 @@ class Target:
         """Whom this run compares with; None when that is nobody."""
         if self.theirs:
             return self.theirs if self.theirs[:2] in outcomes else None
-        found = [place for place in self.rivals if _usable(place, outcomes)]
+        found = [place for place in self.rivals if _usable(place, outcomes) and self._is_proven(place, outcomes)]
         return max(found, key=lambda place: outcomes[place[:2]].middle(place[2]) or 0.0, default=None)
+
+    def _is_proven(self, rival: Place, outcomes: Outcomes) -> bool:
+        found = [outcomes.get((workload, rival[1])) for workload in self.proofs]
+        return all(outcome is not None and outcome.clean for outcome in found)
 
 
 def _number(value: float) -> str:
