@@ -1,8 +1,6 @@
 """Layers that break one rule each, to show that the suite would notice."""
 
 import asyncio
-import copy
-import itertools
 import os
 import threading
 from types import SimpleNamespace
@@ -10,27 +8,10 @@ from typing import Any
 
 from channels.exceptions import ChannelFull
 
-from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.layers.memory import MemoryChannelLayer
 from channels_trunk.layers.sqlite import SQLiteChannelLayer
-from channels_trunk.layers.sync import SyncChannelLayer
-
-Message = dict[str, Any]
-held: list[Any] = []
-
-
-class Base(TrunkChannelLayer):
-    """What a saboteur needs to know, whichever layer it is mixed with."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        self.numbers = itertools.count(1)
-        self.own: set[str] = set()
-
-    async def new_channel(self, prefix: str = "specific") -> str:
-        name = await super().new_channel(prefix)
-        self.own.add(name)
-        return name
+from tests.conformance import saboteurs_of_sync
+from tests.conformance.saboteur import Base, Message, held
 
 
 class Mute(Base):
@@ -388,78 +369,6 @@ class Gloomy(Base):
         return SimpleNamespace(state="closed")
 
 
-class SyncMute(Base):
-    @property
-    def sync(self) -> Any:
-        return _Mute(self)
-
-
-class _Mute(SyncChannelLayer):
-    def send(self, channel: str, message: Message) -> None:
-        pass
-
-    def group_send(self, group: str, message: Message) -> None:
-        pass
-
-
-class SyncSwapping(Base):
-    kept: Message | None = None
-
-    @property
-    def sync(self) -> Any:
-        return _Swapping(self)
-
-
-class _Swapping(SyncChannelLayer):
-    def send(self, channel: str, message: Message) -> None:
-        layer: Any = self._layer
-        kept, layer.kept = layer.kept, copy.copy(message)
-        super().send(channel, kept or message)
-
-
-class SyncOpening(Base):
-    @property
-    def sync(self) -> Any:
-        held.append(open(os.devnull))  # noqa: SIM115 - held open on purpose
-        return SyncChannelLayer(self)
-
-
-class SyncSkewed(Base):
-    @property
-    def sync(self) -> Any:
-        return _Skewed(self)
-
-
-class _Skewed(SyncChannelLayer):
-    def send(self, name: str, message: Message) -> None:
-        super().send(name, message)
-
-
-class SyncReturning(Base):
-    @property
-    def sync(self) -> Any:
-        return _Returning(self)
-
-
-class _Returning(SyncChannelLayer):
-    def receive(self, channel: str, timeout: float | None = None) -> Message:
-        try:
-            return super().receive(channel, timeout)
-        except TimeoutError:
-            return {}
-
-
-class SyncHanging(Base):
-    @property
-    def sync(self) -> Any:
-        return _Hanging(self)
-
-
-class _Hanging(SyncChannelLayer):
-    def flush(self) -> None:
-        pass
-
-
 def on_memory(saboteur: type[Base]) -> type[Base]:
     """Return the saboteur as a MemoryChannelLayer."""
     return type(saboteur.__name__, (saboteur, MemoryChannelLayer), {})
@@ -473,7 +382,8 @@ def on_sqlite(saboteur: type[Base]) -> type[Base]:
 def __getattr__(name: str) -> Any:
     # For BACKEND: "MemoryLosing", "SQLiteLosing".
     for prefix, mixed in (("Memory", on_memory), ("SQLite", on_sqlite)):
-        if name.startswith(prefix) and (saboteur := globals().get(name.removeprefix(prefix))):
+        own = name.removeprefix(prefix)
+        if own != name and (saboteur := globals().get(own) or getattr(saboteurs_of_sync, own, None)):
             globals()[name] = mixed(saboteur)
             return globals()[name]
     raise AttributeError(name)

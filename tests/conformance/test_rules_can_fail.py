@@ -11,7 +11,7 @@ import pytest
 from channels_trunk.testing import Features, LayerUnderTest
 from channels_trunk.testing.conformance import Suite, rule_names
 from channels_trunk.testing.rig import Rig
-from tests.conformance import saboteurs, test_controls
+from tests.conformance import saboteur, test_controls
 
 ON_MEMORY = {
     "test_accepted_messages_of_rivals_are_delivered": "Losing",
@@ -141,10 +141,10 @@ CONTROLS = (
 @pytest.fixture(autouse=True)
 def _let_go() -> Iterator[None]:
     yield
-    for thing in saboteurs.held:
+    for thing in saboteur.held:
         if hasattr(thing, "close") and not asyncio.iscoroutinefunction(thing.close):
             thing.close()
-    saboteurs.held.clear()
+    saboteur.held.clear()
 
 
 misbehaving = pytest.mark.leaks_allowed("saboteurs do as they like")
