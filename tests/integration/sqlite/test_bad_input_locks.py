@@ -32,7 +32,7 @@ async def test_a_lock_held_for_longer_than_send_timeout(inline: bool, tmp_path: 
         with holding_lock(path) as lock:
             for call in (
                 lambda: here.send(channel, LONG),
-                lambda: here.group_send("room", HELLO),
+                lambda: here.group_send("room", LONG),
                 lambda: here.send("others", HELLO),
                 lambda: here.group_add("room", "others"),
                 lambda: in_thread(lambda: here.sync.send(channel, LONG)),

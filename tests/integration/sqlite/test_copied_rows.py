@@ -39,7 +39,7 @@ async def test_copied_messages_of_groups_do_not_arrive(keys: dict[str, Any], tmp
         channel = await green.new_channel()
         await green.group_add("room", channel)
         await other_blue.new_channel()
-        await blue.group_send("room", {"type": "for blue"})
+        await blue.group_send("room", {"type": "for blue", "text": "x" * 5_000})  # too long for a letter
         copied = _execute(path, COPY_LOG)
         assert copied > 0
         await eventually(lambda: green.stats().skipped_frames_total == copied, within=BOUND)

@@ -63,8 +63,6 @@ class LogReader:
                 frames, more = self._looked_up()
         envelopes: list[Envelope] = []
         for frame in frames:
-            if isinstance(frame, bytes):  # what a stranger wrote may be a number
-                self._traffic.read(len(frame))
             envelopes += envelopes_for_node(self._context, frame)
         return Page(envelopes, more=more)
 
@@ -76,6 +74,7 @@ class LogReader:
         if carried is None or carried.row != self.position + 1:
             return None
         self.position = carried.row
+        self._traffic.read(len(carried.frame))
         return carried.frame
 
     def _looked_up(self) -> tuple[list[bytes], bool]:
@@ -91,6 +90,8 @@ class LogReader:
         all_read = len(rows) < _ROWS_AT_ONCE
         if rows:
             self.position = rows[-1][0]
+            # What a stranger wrote may be a number.
+            self._traffic.read(sum(len(frame) for _, frame in rows if isinstance(frame, bytes)))
             if rows[0][0] != before + 1:
                 self._context.sink.gap("the log was trimmed before this process had read it")
         self._doorbell.answer()

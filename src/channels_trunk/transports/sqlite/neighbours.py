@@ -34,6 +34,8 @@ class Neighbours:
         self._locate = locate
         self.generation = -1
         self.nodes: dict[str, Neighbour] = {}
+        self.only: str | None = None
+        """The one other node, if there is one alone; it may be gone already."""
         self.members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
 
     def refresh(self, connection: sqlite3.Connection, generation: int | None = None) -> None:
@@ -52,6 +54,7 @@ class Neighbours:
             for node, told, watching in rows
             if is_node_id(node)
         }
+        self.only = next(iter(self.nodes)) if len(self.nodes) == 1 else None
         self.members = {}
         for group, channel, ends in connection.execute(
             "SELECT group_name, channel, CAST(expires_at AS REAL) FROM trunk_members WHERE prefix = ?", (self._prefix,)
@@ -71,6 +74,25 @@ class Neighbours:
                 return self.nodes
             nodes.add(envelope.target if envelope.kind == Kind.CONTROL else channel_owner(envelope.target) or "")
         return nodes
+
+    def addressee(self, batch: Sequence[Envelope]) -> str | None:
+        """The one node that these concern, if there is one alone, and they are messages.
+
+        Not what nodes say to each other: a flush, say, has to come behind everything that is in the log.
+        """
+        node: str | None = None
+        latest = ""
+        for envelope in batch:
+            if envelope.kind == Kind.CONTROL:
+                return None
+            if envelope.target == latest:
+                continue
+            latest = envelope.target
+            owner = self.only if envelope.kind == Kind.GROUP else channel_owner(latest)
+            if owner is None or (node is not None and owner != node):
+                return None
+            node = owner
+        return node
 
     def watchers(self, channels: Sequence[str]) -> Iterable[str]:
         """The nodes that wait for messages on any of these normal channels."""

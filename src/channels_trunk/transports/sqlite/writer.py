@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from channels_trunk.envelope import Envelope, Kind
-from channels_trunk.names import channel_owner
 from channels_trunk.transports.base import Claimed, NodeContext
 from channels_trunk.transports.frames import claimed_message
 
@@ -61,17 +60,18 @@ class Writer:
     def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Append one row for the whole batch; messages of normal channels become rows of their own."""
         neighbours = self._neighbours
-        members = neighbours.members
         kinds = {e.kind for e in batch}
-        if Kind.QUEUE in kinds or (members and Kind.GROUP in kinds and any(e.target in members for e in batch)):
+        if Kind.QUEUE in kinds:
+            return self._publish_with_queues(batch)
+        to_groups = Kind.GROUP in kinds
+        if not neighbours.nodes or (to_groups and neighbours.only is not None):
+            # A process by itself writes nothing for messages that nobody else can hear; and a letter, unlike the
+            # statement that appends a row, does not tell who has come.
+            neighbours.refresh(self._db)
+        if to_groups and (members := neighbours.members) and any(e.target in members for e in batch):
             return self._publish_with_queues(batch)
         if not neighbours.nodes:
-            # A process by itself writes nothing for messages that nobody else can hear.
-            neighbours.refresh(self._db)
-            if neighbours.members:
-                return self._publish_with_queues(batch)
-            if not neighbours.nodes:
-                return ()
+            return ()
         frame = self._context.codec.encode_frame(self._context.node, batch)
         if self._handed_over(batch, frame):
             return ()
@@ -92,14 +92,8 @@ class Writer:
         self._bells.ring(self._neighbours.concerned(batch), pack_ring(self._file_id, told))
 
     def _handed_over(self, batch: Sequence[Envelope], frame: bytes) -> bool:
-        """Whether the batch went to its node as a letter: a small one, for channels of one node.
-
-        Not what nodes say to each other: a flush, say, has to come behind everything that is in the log.
-        """
-        if not fits(frame) or batch[0].kind != Kind.MAILBOX:
-            return False
-        node = channel_owner(batch[0].target)
-        if node is None or any(e.kind != Kind.MAILBOX or channel_owner(e.target) != node for e in batch[1:]):
+        """Whether the batch went to the one node that it concerns as a letter, as a small one does."""
+        if not fits(frame) or (node := self._neighbours.addressee(batch)) is None:
             return False
         return self._bells.deliver(node, pack_letter(self._file_id, Letter(self._newest, frame)))
 
