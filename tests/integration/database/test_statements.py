@@ -35,9 +35,8 @@ class Queries:
         self.built += 1
         return removal(self.rows.filter(expires_at__lt=before))
 
-    def row(self, channel: str, rank: int) -> dict[str, Any]:
-        frame = bytes([rank % 256]) * 3
-        return {"prefix": self.prefix, "channel": channel, "rank": rank, "expires_at": rank + 0.5, "frame": frame}
+    def row(self, channel: str, rank: int) -> tuple[Any, ...]:
+        return self.prefix, channel, rank, rank + 0.5, bytes([rank % 256]) * 3
 
 
 async def with_statements(database: DjangoDatabase, work: Callable[[Statements, Queries], None]) -> None:

@@ -93,8 +93,8 @@ class Log:
 
     def append(self, position: int, expires_at: float, frame: bytes) -> None:
         """In a transaction, with a position of lock()."""
-        row = {"position": position, "origin": self._node, "expires_at": expires_at, "frame": frame}
-        self._session.statements.insert(self._session.model("LogRow"), [{"prefix": self._prefix, **row}])
+        row = (self._prefix, position, self._node, expires_at, frame)
+        self._session.statements.insert(self._session.model("LogRow"), [row])
 
     def read(self, cursor: int, head: int) -> Found:
         """The next rows behind a cursor; those up to `head` are committed."""

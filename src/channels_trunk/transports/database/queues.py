@@ -60,11 +60,12 @@ class Queues:
     def append(self, rows: Sequence[QueueRow], last: int) -> None:
         """Add rows; the last of them gets this rank."""
         first = last - len(rows) + 1
+        stored = {channel: stored_name(channel) for channel in {row.channel for row in rows}}
         self._session.statements.insert(
             self._session.model("QueuedMessage"),
             [
-                {**row._asdict(), "channel": stored_name(row.channel), "prefix": self._prefix, "rank": first + index}
-                for index, row in enumerate(rows)
+                (self._prefix, stored[channel], first + index, expires_at, frame)
+                for index, (channel, expires_at, frame) in enumerate(rows)
             ],
         )
 

@@ -3,15 +3,18 @@
 To build a query takes ten times as long as to ask it, and on SQLite all other processes wait meanwhile for the lock.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from django.db.models import sql
+from django.db.models import BinaryField, sql
+
+from .cursors import Cursors
 
 __all__ = ["Statements", "removal", "update"]
 
-# Larger batches are rare, and the cost of building is shared by many rows.
-_ROWS_AT_MOST = 32
+# There is a text for each number of rows. Some databases take no more than a thousand values.
+_ROWS_AT_ONCE = 32
 _KNOWN_AT_MOST = 500
 
 Build = Callable[..., Any]
@@ -38,6 +41,13 @@ class _Statement(NamedTuple):
     read: Callable[[Sequence[Any]], list[Sequence[Any]]]
 
 
+class _Insertion(NamedTuple):
+    """The text for a number of rows, None if the engine wants more than one statement; and what to make of values."""
+
+    text: str | None
+    forms: Sequence[Callable[[Any], Any] | None]
+
+
 class Statements:
     """Of one connection of Django's, for the thread that it belongs to.
 
@@ -48,37 +58,34 @@ class Statements:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._cursors = Cursors(connection)
+        self._insertions: dict[tuple[Any, int], _Insertion] = {}
         self._known: dict[Hashable, _Statement | None] = {}
 
     def rows(self, build: Build, *shape: Hashable, **values: Any) -> list[Sequence[Any]]:
         """The rows of a query."""
         statement, parameters = self._prepared(build, shape, values)
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement.text, parameters)
-            return statement.read(cursor.fetchall())
+        return statement.read(self._cursors.rows(statement.text, parameters))
 
     def changed(self, build: Build, *shape: Hashable, **values: Any) -> int:
         """How many rows an update() or removal() changed."""
         statement, parameters = self._prepared(build, shape, values)
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement.text, parameters)
-            return int(cursor.rowcount)
+        return self._cursors.changed(statement.text, parameters)
 
-    def insert(self, manager: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert rows of a model; each has a value for every field but the primary key."""
-        objects = [manager.model(**row) for row in rows]
-        fields = [field for field in manager.model._meta.concrete_fields if not field.primary_key]
-        text = self._insertion(manager.model, fields, objects)
-        if text is None:
-            manager.bulk_create(objects)
-            return
-        prepared = [
-            field.get_db_prep_save(getattr(each, field.attname), self._connection)
-            for each in objects
-            for field in fields
-        ]
-        with self._connection.cursor() as cursor:
-            cursor.execute(text, prepared)
+    def insert(self, manager: Any, rows: Sequence[Sequence[Any]]) -> None:
+        """In a transaction: insert rows of a model; each has a value for every field but the primary key, in order."""
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            insertion = self._insertion(manager.model, some)
+            if insertion.text is None:
+                names = [field.attname for field in _fields(manager.model)]
+                manager.bulk_create([manager.model(**dict(zip(names, row, strict=True))) for row in some])
+                continue
+            forms = insertion.forms
+            prepared = [
+                value if form is None else form(value) for row in some for form, value in zip(forms, row, strict=True)
+            ]
+            self._cursors.changed(insertion.text, prepared)
 
     # --- building
 
@@ -116,22 +123,36 @@ class Statements:
         def read(rows: Sequence[Any]) -> list[Sequence[Any]]:
             return list(compiler.apply_converters(rows, converters) if converters else rows)
 
-        return _Statement(text, tuple(parameters), (), read)
+        return _Statement(self._cursors.text(text), tuple(parameters), (), read)
 
-    def _insertion(self, model: Any, fields: Sequence[Any], objects: Sequence[Any]) -> str | None:
-        """The text for so many rows; None if they are too many, or if the engine wants more than one statement."""
-        if len(objects) > _ROWS_AT_MOST:
-            return None
-        key = (model, len(objects))
-        if key not in self._known:
+    def _insertion(self, model: Any, rows: Sequence[Sequence[Any]]) -> _Insertion:
+        """The text for so many rows."""
+        key = (model, len(rows))
+        if key not in self._insertions:
+            fields = _fields(model)
+            names = [field.attname for field in fields]
             query = sql.InsertQuery(model)
-            query.insert_values(fields, objects)
-            statements = query.get_compiler(connection=self._connection).as_sql()
-            [(text, parameters), *more] = statements
-            fits = not more and len(parameters) == len(fields) * len(objects)
-            self._known[key] = _Statement(text, (), (), list) if fits else None
-        known = self._known[key]
-        return None if known is None else known.text
+            query.insert_values(fields, [model(**dict(zip(names, row, strict=True))) for row in rows])
+            [(text, parameters), *more] = query.get_compiler(connection=self._connection).as_sql()
+            fits = not more and len(parameters) == len(fields) * len(rows)
+            forms = [self._form(field, value) for field, value in zip(fields, rows[0], strict=True)]
+            self._insertions[key] = _Insertion(self._cursors.text(text) if fits else None, forms)
+        return self._insertions[key]
+
+    def _form(self, field: Any, value: Any) -> Callable[[Any], Any] | None:
+        """What makes a field's values what the driver takes; None where they are that as they are."""
+        if isinstance(field, BinaryField):
+            binary: Callable[[Any], Any] = self._connection.Database.Binary
+            return binary
+        stand_in = _stand_in(0, value)
+        prepared = field.get_db_prep_save(stand_in, self._connection)
+        if type(prepared) is type(stand_in) and prepared == stand_in:
+            return None
+        return partial(field.get_db_prep_save, connection=self._connection)
+
+
+def _fields(model: Any) -> list[Any]:
+    return [field for field in model._meta.concrete_fields if not field.primary_key]
 
 
 def _stand_in(number: int, value: Any) -> Any:
