@@ -18,6 +18,7 @@ from channels_trunk.exceptions import OptionsError, SchemaMismatch, TransportErr
 from channels_trunk.layers import DatabaseChannelLayer
 from channels_trunk.models import Node, QueuedMessage, Sequencer
 from channels_trunk.testing import eventually
+from channels_trunk.transports.database.beginning import Beginning
 from channels_trunk.transports.database.names import stored_name
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet, run_sql
 from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
@@ -159,18 +160,24 @@ async def test_a_claim_whose_commit_is_cut_off(
     await meet(one, other)
     for number in range(3):
         await one.send("jobs", {"type": "job", "number": number})
-    real = BaseDatabaseWrapper._commit
+    # On SQLite the layer's transactions are its own.
+    is_sqlite = connections[database.alias].vendor == "sqlite"
+    owner: Any = Beginning if is_sqlite else BaseDatabaseWrapper
+    real = owner._commit
     cut: list[int] = []
 
     def commit(self: Any) -> None:
         rows = QueuedMessage.objects.using(database.alias).filter(channel="jobs")
-        if not cut and self.alias == database.alias and rows.count() == 2:
+        if not cut and (is_sqlite or self.alias == database.alias) and rows.count() == 2:
             cut.append(1)
-            real(self) if committed else self._rollback()
+            if committed:
+                real(self)
+            else:
+                (owner._roll_back if is_sqlite else owner._rollback)(self)
             raise OperationalError("the connection was cut")
         real(self)
 
-    monkeypatch.setattr(BaseDatabaseWrapper, "_commit", commit)
+    monkeypatch.setattr(owner, "_commit", commit)
     async with asyncio.timeout(20):
         done = [(await other.receive("jobs"))["number"] for _ in range(3)]
     assert cut

@@ -5,7 +5,7 @@ receipt in this node's row, by which the next connection sees what became of it.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from channels_trunk.envelope import Envelope, Kind
@@ -23,6 +23,8 @@ __all__ = ["Claiming", "Unsettled"]
 
 # How long a worker waits for SQLite's lock before it looks whether there is still something to claim. Seconds.
 _GLANCE = 0.001
+# After a claim that has left nothing, receivers that come back quickly do not claim again for this time. Seconds.
+_REST = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,20 @@ class Claiming:
         self._unsettled = unsettled
         self.expired: set[str] = set()
         """Channels in which expired messages were found."""
+        self._emptied: dict[str, float] = {}  # channels of which a claim has left nothing, and when
+
+    def rests(self, channel: str) -> bool:
+        """Whether there is no use in another claim before the next look: it would keep others from writing; any thread.
+
+        What comes meanwhile is noticed by that look, as it would be if nobody claimed at all.
+        """
+        emptied_at = self._emptied.get(channel)
+        return emptied_at is not None and self._context.clock.monotonic() - emptied_at < _REST
+
+    def rest_no_more(self, channels: Iterable[str]) -> None:
+        """There may be something in these channels."""
+        for channel in channels:
+            self._emptied.pop(channel, None)
 
     def claim(self, channel: str, limit: int) -> list[Claimed]:
         """Delete the oldest rows of a channel, and return the messages that are fresh and can be opened."""
@@ -56,9 +72,12 @@ class Claiming:
                 self.expired.add(channel)
             fresh = [row for row in rows if row.expires_at > now]
             found = [claimed_message(self._context, *row) for row in fresh]
+            if len(rows) < limit:
+                self._emptied[channel] = self._context.clock.monotonic()
             # Where none was good, nobody would be told of what is behind them.
             if claimed := [message for message in found if message is not None]:
                 return claimed
+        self._emptied[channel] = self._context.clock.monotonic()
         return []
 
     def _take_out(self, channel: str, limit: int) -> list[QueueRow]:
@@ -110,6 +129,7 @@ class Claiming:
         receipt = secrets.token_hex(8)
         try:
             with self._session.transaction():
+                self.rest_no_more({row.channel for row in rows})
                 self._queues.put_back(rows)
                 self._nodes.sign(receipt)
         except Unsure:

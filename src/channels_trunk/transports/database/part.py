@@ -194,6 +194,7 @@ class Part:
             self._pace.stir(now)
         self._stamp, self._queues_checked_at = stamp, now
         if waiting:
+            self.claiming.rest_no_more(waiting)
             self._context.sink.available(waiting)
 
     def watch(self, channels: frozenset[str]) -> None:
@@ -215,6 +216,7 @@ class Part:
         for channel in published.dropped:
             self._context.sink.dropped(channel)
         if own := published.filled & self.watched:
+            self.claiming.rest_no_more(own)
             self._context.sink.available(sorted(own))
         return list(published.refused)
 

@@ -7,7 +7,7 @@ change of settings there reaches it.
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.apps import apps
@@ -17,7 +17,7 @@ from django.db.utils import load_backend
 from channels_trunk.exceptions import SchemaMismatch, TransportError, TransportUnavailable
 from channels_trunk.transports.base import Busy
 
-from .beginning import SQLITE_PATIENCE, begin, locks_all
+from .beginning import SQLITE_PATIENCE, Beginning
 from .errors import Trouble, trouble_of
 from .settings import DatabaseSettings
 from .statements import Statements
@@ -76,7 +76,7 @@ class Session:
     @property
     def locks_all(self) -> bool:
         """Whether a transaction keeps all others from writing: on SQLite it takes the one write lock when it begins."""
-        return locks_all(self._connection)
+        return self._beginning.locks_all
 
     def model(self, name: str) -> Any:
         """The rows of a model in this database."""
@@ -95,6 +95,7 @@ class Session:
             self._connection.make_debug_cursor = self._connection.make_cursor
             connections[self._alias] = self._connection  # in this thread
             self._statements = Statements(self._connection)
+            self._beginning = Beginning(self._connection)
         if self._connection.connection is None:
             self._connection.ensure_connection()
             self._tune()
@@ -106,6 +107,7 @@ class Session:
                 if self.has_wal():
                     # Safe in WAL mode, and without an fsync for each commit.
                     cursor.execute("PRAGMA synchronous = NORMAL")
+                self._beginning.keep_busy_timeout()
             elif vendor == "postgresql" and not self._settings.database.get("DISABLE_SERVER_SIDE_CURSORS"):
                 # Who has disabled those has a pooler, which would hand these settings on to others.
                 cursor.execute(f"SET lock_timeout = '{_LOCK_WAIT}s'")
@@ -143,8 +145,7 @@ class Session:
         """
         job, committing = self.job, False
         try:
-            with self.translated(), ExitStack() as stack:
-                begin(stack, self._connection, patience=patience, check=self._check)
+            with self.translated(), self._beginning.transaction(patience=patience, check=self._check):
                 yield
                 if job is not None:
                     job.commit_begins()

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
+from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, StartingTransport
 
 from .claiming import Unsettled
 from .part import Part, Place
@@ -38,10 +38,10 @@ class _Open:
     has_begun: bool = False
 
 
-class DatabaseTransport(Transport):
+class DatabaseTransport(StartingTransport):
     """One connection, in one thread; the hub's loop never waits for the database."""
 
-    capabilities = Capabilities(crosses_processes=True, claims_ahead=True)
+    capabilities = Capabilities(crosses_processes=True, claims_ahead=True, starts=True)
 
     def __init__(self, find_settings: Callable[[], DatabaseSettings]) -> None:
         # Asked at open(): in a test run Django changes the name of the database after the layer is made.
@@ -50,6 +50,7 @@ class DatabaseTransport(Transport):
         self._place: Place | None = None  # from before the database was away
         self._watched: frozenset[str] = frozenset()
         self._unsettled: list[Unsettled] = []  # of the worker's thread while there is one
+        self._started: Job[list[int]] | None = None
         self._accepted: list[Claimed] = []  # given up while they were being put back, and taken to be there
 
     # --- life
@@ -91,6 +92,8 @@ class DatabaseTransport(Transport):
         if opened is None:
             return
         worker, part = opened.worker, opened.part
+        if self._started is not None:
+            self._started.give_up()  # its senders were told that nobody knows
         if leave and opened.has_begun:
             worker.submit(Job(lambda _job: self._in_session(opened, part.end)))
         elif not leave:
@@ -128,9 +131,29 @@ class DatabaseTransport(Transport):
         part = self._opened.part
         return await self._do(partial(part.publish, list(batch)))
 
+    def start(self, batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
+        """Hand the batch to the thread that appends it, which says when that is done."""
+        opened = self._open
+        if opened is None or not opened.has_begun:
+            return False
+        call = partial(opened.part.publish, list(batch))
+        self._started = job = Job[list[int]](lambda job: self._in_session(opened, call, job))
+        job.outcome.add_done_callback(lambda outcome: done(None if outcome.exception() else outcome.result()))
+        opened.worker.submit(job)
+        return True
+
+    async def finish(self) -> Sequence[int]:
+        """Say why what was started has failed."""
+        job = self._started
+        if job is None:
+            raise TransportUnavailable("the database is not open")
+        return job.outcome.result()
+
     async def claim(self, channel: str, limit: int) -> Sequence[Claimed]:
         """Delete the oldest rows of a channel, and return them."""
         opened = self._opened
+        if opened.part.claiming.rests(channel):
+            return []
         job: Job[list[Claimed]] = Job(
             lambda job: self._in_session(opened, partial(opened.part.claiming.claim, channel, limit), job)
         )

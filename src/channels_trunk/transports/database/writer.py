@@ -1,6 +1,7 @@
 """Out: a batch of envelopes is one row of the log, and each message of a normal channel a row of its own."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
@@ -17,13 +18,9 @@ __all__ = ["Published", "Writer", "queue_row"]
 class Wanted(NamedTuple):
     """A message for a normal channel, and its place in the batch (None: as a group's member)."""
 
+    channel: str
     row: QueueRow
     place: int | None
-
-    @property
-    def channel(self) -> str:
-        """Where it is to go."""
-        return self.row.channel
 
 
 class Published(NamedTuple):
@@ -100,46 +97,51 @@ class Writer:
         if rows:
             self._log.append(head.position, max(envelope.expires_at for envelope in for_log), frame)
         published = self._enqueue(wanted, head) if wanted else Published()
-        return published._replace(
-            position=head.position if rows else None, size=published.size + (len(frame) if rows else 0)
-        )
+        if not rows:
+            return published
+        return published._replace(position=head.position, size=published.size + len(frame))
 
     def _wanted(self, batch: Sequence[Envelope]) -> list[Wanted]:
         now = self._context.clock.wall()
         wanted: list[Wanted] = []
         for index, envelope in enumerate(batch):
             if envelope.kind == Kind.QUEUE:
-                wanted.append(Wanted(queue_row(self._context, envelope.target, envelope), index))
+                row = queue_row(self._context, envelope.target, envelope)
+                wanted.append(Wanted(envelope.target, row, index))
             elif envelope.kind == Kind.GROUP and self._nodes.members:
                 members = self._nodes.members_of(envelope.target, now)
-                wanted += [Wanted(queue_row(self._context, channel, envelope), None) for channel in members]
+                wanted += [Wanted(channel, queue_row(self._context, channel, envelope), None) for channel in members]
         return wanted
 
     def _enqueue(self, wanted: Sequence[Wanted], head: Head) -> Published:
         """Add rows as far as there is room."""
         now = self._context.clock.wall()
-        counts: dict[str, int] = {}
-        for entry in wanted:
-            counts[entry.channel] = counts.get(entry.channel, 0) + 1
+        counts = Counter([entry.channel for entry in wanted])
         room = {
             channel: self._queues.room(channel, self._context.capacity_of(channel), count, head=head, now=now)
             for channel, count in counts.items()
         }
-        rows: list[QueueRow] = []
-        refused: list[int] = []
-        dropped: list[str] = []
-        for entry in wanted:
-            if room[entry.channel] > 0:
-                room[entry.channel] -= 1
-                rows.append(entry.row)
-            elif entry.place is None:
-                dropped.append(entry.channel)
-            else:
-                refused.append(entry.place)
+        taken, left_out = (wanted, []) if room == counts else _shared_out(wanted, room)
+        rows = [entry.row for entry in taken]
         if rows:
             self._queues.append(rows, head.back)
-        filled = frozenset(row.channel for row in rows)
-        return Published(refused, dropped, filled, size=sum(len(row.frame) for row in rows))
+        return Published(
+            [entry.place for entry in left_out if entry.place is not None],
+            [entry.channel for entry in left_out if entry.place is None],
+            frozenset(channel for channel in counts if room[channel]),
+            size=sum([len(row.frame) for row in rows]),
+        )
+
+
+def _shared_out(wanted: Sequence[Wanted], room: Mapping[str, int]) -> tuple[Sequence[Wanted], Sequence[Wanted]]:
+    """What there is room for, and the others."""
+    left = dict(room)
+    taken: list[Wanted] = []
+    left_out: list[Wanted] = []
+    for entry in wanted:
+        (taken if left[entry.channel] > 0 else left_out).append(entry)
+        left[entry.channel] -= 1
+    return taken, left_out
 
 
 def queue_row(context: NodeContext, channel: str, envelope: Envelope) -> QueueRow:

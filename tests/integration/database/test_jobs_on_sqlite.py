@@ -1,0 +1,210 @@
+"""Jobs by the ORM on a SQLite file: what makes them quick, and what a full disk does to them."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+
+from channels_trunk.clock import SYSTEM_CLOCK
+from channels_trunk.codec import Codec
+from channels_trunk.envelope import Envelope, Kind
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.layers import DatabaseChannelLayer
+from channels_trunk.layers.database import find_settings
+from channels_trunk.models import QueuedMessage
+from channels_trunk.names import new_node_id
+from channels_trunk.testing import eventually
+from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.database import DatabaseTransport, claiming
+from channels_trunk.transports.database.names import stored_name
+from channels_trunk.transports.database.session import Session
+from channels_trunk.transports.database.worker import GivenUp
+from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet
+from tests.integration.database.test_troubles import lock_held
+from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
+
+# A row of 2,500 bytes takes a page, and the tables and indexes take some fifty.
+PAGES = 150
+
+
+async def stored(layer: DatabaseChannelLayer, channel: str) -> int:
+    """How many messages of a normal channel are in the table."""
+
+    def count(connection: Any) -> Any:
+        rows = QueuedMessage.objects.using(connection.alias)
+        return rows.filter(prefix=stored_name(layer.prefix), channel=channel).count()
+
+    found: int = await in_thread(layer.database, count)
+    return found
+
+
+async def test_a_send_does_not_take_its_way_through_the_hubs_thread(
+    sqlite_alias: DjangoDatabase, make_layer: MakeLayer
+) -> None:
+    layer = make_layer(sqlite_alias)
+    await layer.send("jobs", HELLO)
+    held, enough = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        enough.wait(30)
+
+    hub: Any = layer._made
+    hub.on_io(hold)
+    await eventually(held.is_set, within=10)
+    try:
+        async with asyncio.timeout(10):
+            await layer.send("jobs", HELLO)
+        assert await stored(layer, "jobs") == 2
+    finally:
+        enough.set()
+
+
+class NobodyListens:
+    """What a transport tells its hub is of no matter here."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@pytest.fixture
+async def make_transport(sqlite_alias: DjangoDatabase) -> AsyncIterator[Callable[[], Awaitable[DatabaseTransport]]]:
+    """Transports of one prefix that look when they are told to, and hardly by themselves."""
+    prefix = f"test {uuid4().hex}"
+    made: list[DatabaseTransport] = []
+
+    async def make() -> DatabaseTransport:
+        layer = DatabaseChannelLayer(database=sqlite_alias.alias, prefix=prefix, polling_interval=60)
+        transport = DatabaseTransport(lambda: find_settings(layer._values, lambda: True))
+        codec = Codec(serializer_format="msgpack", cipher=None, prefix=prefix)
+        sink: Any = NobodyListens()
+        await transport.open(NodeContext(new_node_id(), prefix, codec, sink, SYSTEM_CLOCK, lambda _: 100))
+        made.append(transport)
+        await transport.watch(frozenset({"jobs"}))
+        await transport.maintain()
+        return transport
+
+    yield make
+    for transport in made:
+        await transport.close(leave=True)
+
+
+def job() -> Envelope:
+    return Envelope(Kind.QUEUE, "jobs", SYSTEM_CLOCK.wall() + 60, b"body")
+
+
+async def test_a_channel_that_was_emptied_is_not_claimed_from_until_the_next_look(
+    make_transport: Callable[[], Awaitable[DatabaseTransport]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim keeps others from writing; receivers that come back at once find nothing as a rule."""
+    monkeypatch.setattr(claiming, "_REST", 60)
+    one, other = await make_transport(), await make_transport()
+    assert await one.claim("jobs", 5) == []
+    await other.publish([job()])
+    assert await one.claim("jobs", 5) == []
+    await one.maintain()
+    [found] = await one.claim("jobs", 5)
+    # What this process puts there itself, it need not look for.
+    assert await one.claim("jobs", 5) == []
+    await one.restore([found])
+    assert await one.claim("jobs", 5) == [found]
+    await one.publish([job()])
+    assert len(await one.claim("jobs", 5)) == 1
+
+
+async def test_a_channel_that_was_emptied_rests_no_longer_than_that(
+    make_transport: Callable[[], Awaitable[DatabaseTransport]],
+) -> None:
+    one, other = await make_transport(), await make_transport()
+    assert await one.claim("jobs", 5) == []
+    await other.publish([job()])
+    async with asyncio.timeout(10):
+        while not await one.claim("jobs", 5):
+            await asyncio.sleep(0)
+
+
+async def test_what_was_not_stored_when_the_connection_ends_is_not_stored_later(
+    make_transport: Callable[[], Awaitable[DatabaseTransport]],
+) -> None:
+    one, other = await make_transport(), await make_transport()
+    outcomes: list[Any] = []
+    with lock_held(one._opened.session._alias, one._context.prefix):
+        assert one.start([job()], outcomes.append)
+        closing = asyncio.create_task(one.close(leave=True))
+        await asyncio.sleep(0)
+    await closing
+    assert outcomes == [None]
+    with pytest.raises(GivenUp):
+        await one.finish()
+    await other.maintain()
+    assert await other.claim("jobs", 5) == []
+    assert not one.start([job()], outcomes.append)
+
+
+async def test_what_fails_in_a_transaction_leaves_nothing(sqlite_alias: DjangoDatabase) -> None:
+    """On SQLite the layer begins and ends transactions itself; Django's own fit into them."""
+
+    def work(_: Any) -> None:
+        layer = DatabaseChannelLayer(database=sqlite_alias.alias)
+        session = Session(find_settings(layer._values, lambda: True), away=print, full=print)
+        session.ensure()
+        rows, prefix = session.model("Member"), uuid4().hex
+        for attempt in range(2):
+            with suppress(KeyError), session.transaction():
+                rows.create(prefix=prefix, group_name="a", channel="b")
+                with transaction.atomic(using=sqlite_alias.alias):
+                    rows.get_or_create(prefix=prefix, group_name="c", channel="d")
+                with suppress(ValueError), transaction.atomic(using=sqlite_alias.alias):
+                    rows.create(prefix=prefix, group_name="e", channel="f")
+                    raise ValueError
+                if not attempt:
+                    raise KeyError
+            assert rows.filter(prefix=prefix).count() == 2 * attempt
+        rows.filter(prefix=prefix).delete()
+        session.end()
+
+    await in_thread(sqlite_alias.alias, work)
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[DjangoDatabase]:
+    """A SQLite file that may have so many pages, and no more: no rights are needed to fill it."""
+    path = tmp_path / "limited.sqlite3"
+    database = add_database("limited", sqlite_entry(path, init_command=f"PRAGMA max_page_count = {PAGES}"))
+    migrate(database)
+    yield database
+    remove_database(database)
+
+
+async def test_a_full_disk(limited: DjangoDatabase, make_layer: MakeLayer) -> None:
+    one = make_layer(limited, send_timeout=0.5, capacity=10_000)
+    other = make_layer(limited, send_timeout=0.5, capacity=10_000)
+    await meet(one, other)
+    waiting = asyncio.create_task(other.receive("other-jobs"))
+    accepted: list[int] = []
+
+    async def fill() -> None:
+        for number in range(10_000):
+            await one.send("jobs", {"type": "job", "number": number, "text": "swordfish" * 280})
+            accepted.append(number)
+
+    with pytest.raises(TransportUnavailable, match="full") as caught:
+        await fill()
+    assert "swordfish" not in str(caught.value)
+    assert len(accepted) > 10
+    assert not waiting.done()
+    # What was accepted is there, once and in order, and taking it makes room.
+    async with asyncio.timeout(30):
+        assert [(await other.receive("jobs"))["number"] for _ in accepted] == accepted
+        await one.send("other-jobs", HELLO)
+        assert await waiting == HELLO
+    await eventually(lambda: one.health().state == "ok", within=20)
+    await meet(one, other)
+    await one.close()
+    await other.close()
