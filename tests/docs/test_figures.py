@@ -18,7 +18,7 @@ from channels_trunk.transports.database import session as orm_session
 from channels_trunk.transports.postgres import connecting, names, settings, writer
 from channels_trunk.transports.postgres import transport as postgres
 from channels_trunk.transports.postgres import upkeep as postgres_upkeep
-from channels_trunk.transports.sqlite import connection, traffic, transport, upkeep
+from channels_trunk.transports.sqlite import connection, rings, traffic, transport, upkeep
 from tests.docs.markdown import ROOT, pages, read
 
 MIB = 1024 * 1024
@@ -64,6 +64,9 @@ FIGURES = [
     Figure(ORM, "given up after a second", orm_session._LOCK_WAIT == 1),
     Figure("docs/howto/database.md", "again within 2 ms", orm_pace._QUICKEST == 0.002),
     Figure("docs/howto/database.md", "looks once a second", orm._RESTING_LOOK == 1),
+    Figure(LOG, "A row of up to 2 KiB", rings._LARGEST_ROW == 2 * 1024),
+    Figure(LOG, "A letter of up to 64 KiB", rings.LONGEST == 64 * 1024),
+    Figure(LOG, "What is larger, up to 16 MiB", rings.LARGEST_LETTER == 16 * MIB),
     Figure(LOG, "Every five seconds", upkeep.HEARTBEAT == 5),
     Figure(LOG, "after each mebibyte of traffic", traffic._BUSTLE == MIB),
     Figure(LOG, "in steps of 200 rows", upkeep._ROWS_PER_STEP == 200),

@@ -223,6 +223,16 @@ def test_a_frame_carries_origin_and_envelopes(origin: str, envelopes: list[Envel
     assert MSGPACK.decode_frame(MSGPACK.encode_frame(origin, envelopes)) == (origin, envelopes)
 
 
+@pytest.mark.parametrize("size", [10_000, 20_000, 1_000_000])
+def test_a_large_frame_is_decoded_as_a_small_one(size: int) -> None:
+    """It is not copied first."""
+    envelopes = [Envelope(Kind.MAILBOX, "c", 1.0, bytes(size)), Envelope(Kind.MAILBOX, "d", 2.0, b"x")]
+    frame = MSGPACK.encode_frame("node", envelopes)
+    assert MSGPACK.decode_frame(frame) == ("node", envelopes)
+    with pytest.raises(DecodeError, match=r"^malformed frame: "):
+        MSGPACK.decode_frame(frame[:-1])
+
+
 @given(st.binary(max_size=200))
 def test_random_bytes_are_a_decode_error(junk: bytes) -> None:
     with pytest.raises(DecodeError):

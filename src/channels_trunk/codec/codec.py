@@ -23,6 +23,7 @@ __all__ = ["FRAME_VERSION", "Codec"]
 
 FRAME_VERSION = 1
 _DEFAULT_PREFIX = "asgi"
+_LARGE = 16 * 1024
 _PLAIN_HEAD = bytes((FRAME_VERSION, 0))
 _SEALED_HEAD = bytes((FRAME_VERSION, 1))
 
@@ -86,8 +87,10 @@ class Codec:
 
     def decode_frame(self, frame: bytes) -> tuple[str, list[Envelope]]:
         """Return the origin and the envelopes of a frame; raises DecodeError or DecryptError, and nothing else."""
+        data: bytes | memoryview
         if self._is_plain and frame.__class__ is bytes and frame.startswith(self._plain_head):
-            data = frame[self._plain_length :]
+            # A copy of what is small is cheaper than a view of it.
+            data = frame[self._plain_length :] if len(frame) < _LARGE else memoryview(frame)[self._plain_length :]
         else:
             data = self._of_this_prefix(self._opened(frame))
         try:

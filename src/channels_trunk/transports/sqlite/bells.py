@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from .doorbell import Doorbell, Rung
 from .neighbours import Neighbours
-from .rings import PLAIN_RING
+from .rings import PLAIN_RING, Post
 
 __all__ = ["Bells"]
 
@@ -25,15 +25,15 @@ class Bells:
         for node in list(nodes):
             self._send(node, ring)
 
-    def deliver(self, node: str, letter: bytes) -> bool:
+    def deliver(self, node: str, letter: Post) -> bool:
         """Hand a letter to a node; False if it could not be, and the file has to carry what is in it."""
         return self._send(node, letter) is Rung.HEARD
 
-    def _send(self, node: str, datagram: bytes) -> Rung:
+    def _send(self, node: str, post: Post) -> Rung:
         neighbour = self._neighbours.nodes.get(node)
         if neighbour is None or not neighbour.doorbell or node in self.unreachable:
             return Rung.UNREACHABLE
-        rung = self._doorbell.ring(neighbour.doorbell, datagram)
+        rung = self._doorbell.ring(neighbour.doorbell, post)
         if not rung.is_held:
             if rung is Rung.NOBODY:
                 self._neighbours.nodes.pop(node)

@@ -16,7 +16,8 @@ from functools import partial
 
 from channels_trunk.names import is_node_id
 
-from .rings import LONGEST, PLAIN_RING
+from . import parcels
+from .rings import PLAIN_RING, Parcel, Post
 
 with suppress(ImportError):  # Windows has neither, nor the sockets that they would be for.
     from fcntl import ioctl
@@ -30,6 +31,9 @@ _NOTHING = bytes(4)
 # What says that a socket cannot be beside the database, but may be elsewhere. None: Python itself finds the address too
 # long, because the file's name alone is.
 _NO_PLACE_BESIDE = (None, errno.ENOENT, errno.ENAMETOOLONG, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP)
+
+# Its process is there, and has to look for what did not go into a socket.
+_NO_ROOM = (errno.ENOBUFS, errno.EMSGSIZE, getattr(errno, "ETOOMANYREFS", errno.ENOBUFS))
 
 
 class Rung(Enum):
@@ -59,8 +63,10 @@ class Doorbell:
         self._lines: dict[str, socket.socket] = {}  # guarded by _ringing
         self._ringing = threading.Lock()
         self._answering = threading.Lock()  # so that datagrams are noted in the order in which they came
-        self.taken: deque[bytes] = deque()
+        self.taken: deque[Post] = deque()
         """Datagrams that were taken off the socket and not read yet, in their order."""
+        self.lost = 0
+        """How many letters came that this process could not take."""
         self.address = ""
 
     def open(self) -> None:
@@ -122,10 +128,17 @@ class Doorbell:
 
     def _empty(self, sock: socket.socket) -> None:
         with suppress(OSError):  # nothing there
-            self.taken.append(sock.recv(LONGEST))
+            self._take(sock)
             # Asked for a size, because a recv() that finds nothing costs 4 us more, most of it for the exception.
             while ioctl(sock.fileno(), FIONREAD, _NOTHING) != _NOTHING:
-                self.taken.append(sock.recv(LONGEST))
+                self._take(sock)
+
+    def _take(self, sock: socket.socket) -> None:
+        try:
+            self.taken.append(parcels.receive(sock))
+        except parcels.DescriptorRefused:
+            self.lost += 1
+            self.taken.append(PLAIN_RING)
 
     def locate(self, node: str, told: str) -> str:
         """Where another node's socket is, by what the table tells; empty if it has none.
@@ -140,7 +153,7 @@ class Doorbell:
             return beside
         return os.path.join(_private_directory_of(self._database), node) if os.path.basename(told) == node else ""
 
-    def ring(self, address: str, datagram: bytes = PLAIN_RING) -> Rung:
+    def ring(self, address: str, post: Post = PLAIN_RING) -> Rung:
         """Send to another node's address, as locate() gave it; in any thread."""
         own = self._socket
         if own is None or not address:
@@ -148,7 +161,7 @@ class Doorbell:
         with self._ringing:
             line = self._lines.get(address)
             if line is not None:
-                if (rung := _outcome(partial(line.send, datagram))).is_held:
+                if (rung := _sent(line, post)).is_held:
                     return rung
                 # The process is gone, or has made its socket anew: the address tells.
                 self._lines.pop(address).close()
@@ -156,11 +169,13 @@ class Doorbell:
                 line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             except OSError:
                 # Out of descriptors: without a line of its own, from the node's socket.
-                return _outcome(lambda: own.sendto(datagram, self._short(address)))
+                if isinstance(post, Parcel):
+                    return Rung.FULL
+                return _outcome(partial(own.sendto, post, self._short(address)))
             line.setblocking(False)
             rung = _outcome(partial(self._connect, line, address))
             if rung is Rung.HEARD:
-                rung = _outcome(partial(line.send, datagram))
+                rung = _sent(line, post)
             if rung.is_held:
                 self._lines[address] = line
             else:
@@ -238,6 +253,10 @@ class Doorbell:
         self._directories.clear()
 
 
+def _sent(line: socket.socket, post: Post) -> Rung:
+    return _outcome(partial(line.send, post) if isinstance(post, bytes) else partial(parcels.send, line, post))
+
+
 def _outcome(attempt: Callable[[], object]) -> Rung:
     try:
         attempt()
@@ -246,7 +265,7 @@ def _outcome(attempt: Callable[[], object]) -> Rung:
     except (ConnectionError, BrokenPipeError):
         return Rung.NOBODY
     except OSError as error:
-        return Rung.FULL if error.errno == errno.ENOBUFS else Rung.UNREACHABLE
+        return Rung.FULL if error.errno in _NO_ROOM else Rung.UNREACHABLE
     return Rung.HEARD
 
 

@@ -11,7 +11,7 @@ from channels_trunk.transports.frames import envelopes_for_node
 
 from .doorbell import Doorbell
 from .queues import Queues
-from .rings import Letter, unpack
+from .rings import Letter, Post, unpack
 from .traffic import Traffic
 
 __all__ = ["LogReader"]
@@ -66,9 +66,9 @@ class LogReader:
             envelopes += envelopes_for_node(self._context, frame)
         return Page(envelopes, more=more)
 
-    def _at_hand(self, datagram: bytes) -> bytes | None:
-        """The frame that a datagram brings, if it can be taken without asking the file; with _turn held."""
-        carried = unpack(self._file_id, datagram)
+    def _at_hand(self, post: Post) -> bytes | None:
+        """The frame that has come, if it can be taken without asking the file; with _turn held."""
+        carried = unpack(self._file_id, post)
         if isinstance(carried, Letter):
             return carried.frame if carried.after <= self.position else None
         if carried is None or carried.row != self.position + 1:
@@ -95,6 +95,9 @@ class LogReader:
             if rows[0][0] != before + 1:
                 self._context.sink.gap("the log was trimmed before this process had read it")
         self._doorbell.answer()
+        if self._doorbell.lost:
+            self._doorbell.lost = 0
+            self._context.sink.gap("a large message came while this process had no descriptor left to take it by")
         letters, rung = self._sorted_out(known, all_read=all_read)
         return _merged(rows, letters), rung or not all_read
 
@@ -105,18 +108,18 @@ class LogReader:
         """
         taken = self._doorbell.taken
         letters: list[Letter] = []
-        later: list[bytes] = []
+        later: list[Post] = []
         rung = False
         for index in range(len(taken)):
-            datagram = taken.popleft()
-            carried = unpack(self._file_id, datagram)
+            post = taken.popleft()
+            carried = unpack(self._file_id, post)
             if not isinstance(carried, Letter):
                 rung = rung or (index >= known and (carried is None or carried.row > self.position))
             elif carried.after <= self.position or (index < known and all_read):
                 # What it says that it follows had been committed before it was sent. If it is not there, it never was.
                 letters.append(carried)
             else:
-                later.append(datagram)
+                later.append(post)
         taken.extendleft(reversed(later))
         return letters, rung or bool(later)
 
