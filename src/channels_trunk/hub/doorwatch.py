@@ -8,6 +8,7 @@ thread watches; likewise when no loop does, or the loop has ended. Two watchers 
 import asyncio
 import os
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ class Doorwatch:
         # would be somebody else's by the time that the loop stops watching it.
         self._doors: dict[asyncio.AbstractEventLoop, int] = {}
         self._threads_receive = False
+        self._latest_joiner: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone
 
     # --- callers
@@ -55,6 +57,21 @@ class Doorwatch:
             self._watch_in(loop)
         elif self.watcher is not None:
             self._watch_on_hub()
+
+    def joiner_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A join is about to wait in `loop`, the running one, for what is read: it watches if nobody receives.
+
+        Not for the first one: a loop that is made for one call is not worth it.
+        """
+        if loop is self.watcher or self._door is None:
+            return
+        joined_before, self._latest_joiner = self._latest_joiner, weakref.ref(loop)
+        if self.watcher is not None or joined_before is None or joined_before() is not loop:
+            return
+        with self._lock:
+            others_receive = self._threads_receive or any(not other.is_closed() for other in self._receiving - {loop})
+        if not others_receive:
+            self._watch_in(loop)
 
     def thread_waits(self) -> None:
         """A receiver is about to block a thread: no loop's own work may hold it up."""

@@ -31,6 +31,8 @@ class Driver:
         self._calls: set[asyncio.Task[Any]] = set()  # what waits for the present connection
         self._interest: set[str] | None = None  # what the present connection was told
         self._joining: set[str] = set()  # what it is to be told of beside that
+        self.told_elsewhere = False
+        """Whether a caller's thread told the transport of a group; with the hub's lock held."""
         self._interest_lock: asyncio.Lock | None = None  # one for each connection, which it stands for
 
     async def drive(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -126,6 +128,9 @@ class Driver:
             names = set(self._hub.router.groups.names())
             groups = frozenset(names)
             self._transport.narrow(groups)
+            if self.told_elsewhere:
+                self.told_elsewhere = False
+                self._interest = None  # it may hear others by now
         if names == self._interest:
             return
         await self.drive(self._transport.interest, groups)

@@ -78,7 +78,7 @@ class Hub(Receiving):
         starts = options.inline and transport.capabilities.starts
         self.publisher = Publisher(self, transport, inline=inline, starts=starts)
         self.reader = Reader(self, transport)
-        self._joining = Joining(self)
+        self.joining = Joining(self, transport, starts=starts)
         self.claims = Claims(self, transport, inline=inline)
         self.desk = ControlDesk(self, codec)
         self.control = self.desk.handle
@@ -238,7 +238,7 @@ class Hub(Receiving):
         if heard:
             return self.join(new_waiter)
         waiter = new_waiter()
-        self._joining.add(group, waiter)
+        self.joining.add(group, waiter)
         return waiter
 
     def _add_other(self, group: str, channel: str, new_waiter: Callable[[], W]) -> W | None:

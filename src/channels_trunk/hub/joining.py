@@ -1,9 +1,17 @@
-"""Joins that wait until their groups are heard: all that wait when the transport is asked share its answer."""
+"""Joins that wait until their groups are heard: all that wait when the transport is asked share its answer.
+
+Whoever joins asks in place, where the transport can do that (`StartingTransport.start_hearing`): the answer comes to
+the loop that reads, without a hop to the hub's thread. A task on that thread does the rest: it waits until the engine
+is there, and asks again. There is one turn, in which the next joins pile up.
+"""
 
 import asyncio
+import math
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.base import StartingTransport, Transport
 
 from .control import why_late
 from .waiters import Waiter, another, settle
@@ -12,6 +20,9 @@ if TYPE_CHECKING:
     from .hub import Hub
 
 __all__ = ["Joining"]
+
+# More are asked for by the hub's thread: to write so many names takes a millisecond.
+_MOST_BY_CALLERS = 500
 
 
 class _Join(NamedTuple):
@@ -23,28 +34,118 @@ class _Join(NamedTuple):
 class Joining:
     """One task for all of them: a task, a timer and a wake for each took longer than RabbitMQ takes to bind."""
 
-    def __init__(self, hub: "Hub") -> None:
+    def __init__(self, hub: "Hub", transport: Transport, *, starts: bool) -> None:
         self._hub = hub
-        self._waiting: list[_Join] = []  # guarded by the hub's lock, as the next two
+        self._starter = transport if starts and isinstance(transport, StartingTransport) else None
+        self._waiting: list[_Join] = []  # guarded by the hub's lock, as the next three
         self._asked: list[_Join] = []  # the transport is at these
-        self._at_work = False
+        self._started = False  # whether a caller's thread asked for them
+        self._at_work = False  # whether somebody has the turn
+
+    # --- any thread
 
     def add(self, group: str, waiter: Waiter) -> None:
         """Settle `waiter` when messages to the group reach this node, or with an error after send_timeout."""
         hub = self._hub
         join = _Join(group, waiter, hub.clock.monotonic() + hub.options.send_timeout)
+        self._see_that_somebody_reads(waiter)
         with hub.lock:
             self._waiting.append(join)
             at_work, self._at_work = self._at_work, True
         if not at_work:
-            hub.run(self._work(), _Outcome(self))
+            self._go_on()
+
+    def _see_that_somebody_reads(self, waiter: Waiter) -> None:
+        doorwatch = self._hub.doorwatch
+        if self._starter is None or doorwatch is None:
+            return
+        loop = waiter.get_loop()
+        if loop is None or loop is not doorwatch.watcher:
+            doorwatch.look_after()
+            if loop is not None:
+                doorwatch.joiner_waits(loop)
+
+    def _go_on(self) -> None:
+        """Ask for what waits; with the turn."""
+        if not self._start():
+            self._hub.run(self._work(), _Outcome(self))
+
+    def _start(self) -> bool:
+        """Ask in this thread; False if that is for the hub's."""
+        hub, starter = self._hub, self._starter
+        with hub.lock:
+            if starter is None or not hub.is_open or len(self._waiting) > _MOST_BY_CALLERS:
+                return False
+            joins, self._waiting = self._waiting, []
+            self._asked, self._started = joins, True
+            hub.driver.told_elsewhere = True
+        try:
+            is_begun = starter.start_hearing({join.group for join in joins}, partial(self._started_ended, joins))
+        except BaseException:
+            # A fault, or a signal's handler that raises in there. What may have been asked for may be asked for again.
+            self._leave_to_task(joins)
+            raise
+        return is_begun or not self._take_back(joins)
+
+    def _take_back(self, joins: list[_Join]) -> bool:
+        with self._hub.lock:
+            if self._asked is not joins:
+                return False  # they were told meanwhile
+            self._asked, self._started = [], False
+            self._waiting = joins + self._waiting
+            return True
+
+    def _leave_to_task(self, joins: list[_Join]) -> None:
+        if self._take_back(joins):
+            self._hub.run(self._work(), _Outcome(self))
+
+    def _started_ended(self, joins: list[_Join], is_heard: bool) -> None:  # noqa: FBT001 - the transport calls it
+        """What this or another thread asked for is heard, or is for the hub's thread."""
+        if not is_heard:
+            self._leave_to_task(joins)
+            return
+        with self._hub.lock:
+            if self._asked is not joins:
+                return
+            self._asked, self._started = [], False
+            self._at_work = bool(self._waiting)
+            more = self._at_work
+        if more:
+            self._go_on()
+        settle([join.waiter for join in joins])
+
+    # --- the hub's loop
+
+    def expire(self) -> float:
+        """Fail what a caller's thread asked for and is past its deadline; return the seconds left to the others."""
+        now = self._hub.clock.monotonic()
+        with self._hub.lock:
+            if not self._started:
+                return math.inf
+            joins = self._asked + self._waiting
+            late = [join.waiter for join in joins if join.deadline <= now]
+            # In place: the list stands for the answer that may still come.
+            self._asked[:] = [join for join in self._asked if join.deadline > now]
+            self._waiting = [join for join in self._waiting if join.deadline > now]
+        settle(late, self._late)
+        return min((join.deadline for join in joins if join.deadline > now), default=math.inf) - now
+
+    def connection_ended(self) -> None:
+        """The transport is closed: what a caller's thread asked for waits for the next connection."""
+        with self._hub.lock:
+            joins = self._asked if self._started else None
+        if joins is not None:
+            self._leave_to_task(joins)
 
     def end(self, error: BaseException) -> None:
-        """The task has ended before its time: tell everybody."""
+        """Nobody is at work any more: tell everybody."""
         with self._hub.lock:
             joins = self._asked + self._waiting
-            self._asked, self._waiting, self._at_work = [], [], False
+            self._asked, self._waiting, self._at_work, self._started = [], [], False, False
         settle([join.waiter for join in joins], lambda: another(error))
+
+    def _late(self) -> TransportUnavailable:
+        return TransportUnavailable(why_late(self._hub, "the engine was not reached"))
 
     async def _work(self) -> None:
         left: list[_Join] = []
@@ -70,7 +171,7 @@ class Joining:
                 raise
             now = hub.clock.monotonic()
             over = [join.waiter for join in joins if join.deadline <= now] or [joins[0].waiter]
-            settle(over, lambda: TransportUnavailable(why_late(hub, "the engine was not reached")))
+            settle(over, self._late)
             return joins[len(over) :]
         except Exception as caught:  # noqa: BLE001 - the joiners are told, whatever it is
             error = caught

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .control import ControlDesk
     from .doorwatch import Doorwatch
     from .hub import HubCounters, HubOptions
+    from .joining import Joining
     from .publisher import Publisher
     from .reader import Reader
 
@@ -48,6 +49,7 @@ class Lifecycle:
     claims: "Claims"
     counters: "HubCounters"
     desk: "ControlDesk"
+    joining: "Joining"
     lock: threading.Lock
     options: "HubOptions"
     publisher: "Publisher"

@@ -131,8 +131,7 @@ class Supervisor:
                 next_turn = clock() + await self._maintain()
             pause = min(next_sweep, next_turn) - clock()
             if self._transport.capabilities.starts:
-                left = self._hub.publisher.expire()
-                pause = min(pause, left, _CHECK_STARTED_EVERY, self._hub.options.send_timeout / 4)
+                pause = min(pause, self._expire(), _CHECK_STARTED_EVERY, self._hub.options.send_timeout / 4)
             await self._wait(pause)
 
     async def _maintain(self) -> float:
@@ -164,6 +163,7 @@ class Supervisor:
         pump.cancel()
         await asyncio.gather(pump, return_exceptions=True)
         await self._close(leave=not self._lost)
+        self._hub.joining.connection_ended()
 
     async def _close(self, *, leave: bool) -> None:
         self._left = leave
@@ -180,7 +180,7 @@ class Supervisor:
         task = asyncio.create_task(call)
         try:
             while not (task.done() or self._stopping or self._lost) and clock() < end:
-                self._hub.publisher.expire()
+                self._expire()
                 await asyncio.wait({task}, timeout=_EXPIRE_EVERY)
         finally:
             finished = task.done()
@@ -192,6 +192,10 @@ class Supervisor:
         if self._stopping or self._lost:
             raise TransportUnavailable("the connection was given up")
         raise TransportUnavailable(f"the engine did not answer within {within:g} s")
+
+    def _expire(self) -> float:
+        """Fail what is past its time; return the seconds left to what callers' threads began."""
+        return min(self._hub.publisher.expire(), self._hub.joining.expire())
 
     async def _wait(self, seconds: float) -> None:
         """Wait for news, but no longer than this."""
@@ -207,9 +211,9 @@ class Supervisor:
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         while not self._stopping and (left := until - clock()) > 0:
-            self._hub.publisher.expire()
+            self._expire()
             await self._wait(min(left, _EXPIRE_EVERY))
-        self._hub.publisher.expire()
+        self._expire()
 
 
 async def _until(condition: Callable[[], bool], within: float) -> None:

@@ -8,7 +8,7 @@ hang, to refuse, and to lose what it holds.
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
@@ -227,6 +227,12 @@ class LoopbackServer:
         """Remember which groups a node wants to hear."""
         with self._lock:
             self._places[node].groups = groups
+
+    def add_groups(self, node: str, groups: Collection[str]) -> None:
+        """Remember groups that a node wants to hear as well."""
+        with self._lock:
+            if (place := self._places.get(node)) is not None:
+                place.groups |= frozenset(groups)
 
     def bind(self, group: str, channel: str, expires_at: float) -> None:
         """Add a normal channel to a group."""

@@ -19,7 +19,7 @@ What a transport promises:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -154,7 +154,10 @@ class Transport(ABC):
         """From now on tell the sink when these normal channels, and no others, get messages."""
 
     async def interest(self, groups: frozenset[str]) -> None:
-        """From now on hear these groups, perhaps others; only called if `capabilities.needs_interest`."""
+        """From now on hear these groups, perhaps others; only called if `capabilities.needs_interest`.
+
+        What start_hearing() was asked for since narrow() must be heard all the same.
+        """
 
     async def hear(self, groups: frozenset[str]) -> None:
         """From now on hear these groups as well; only called after interest(), over the same connection.
@@ -239,6 +242,15 @@ class StartingTransport(Transport):
     @abstractmethod
     async def finish(self) -> Sequence[int]:
         """Do the rest of what start() began; as publish()."""
+
+    def start_hearing(self, groups: Collection[str], done: Callable[[bool], None]) -> bool:
+        """Begin to hear these groups as well, in this thread: ask the engine, and do not wait; False: call hear().
+
+        If it is true, `done` is called once, in any thread, unless close() comes before: whether they are heard; if
+        they are not, hear() follows. Any thread, also while another method runs, or close(); the hub asks for others
+        only when `done` was called.
+        """
+        return False
 
     def attend(self, seconds: float) -> None:
         """Wait in this thread, in which start() was called, until `done` was called, for at most so many seconds.

@@ -104,6 +104,47 @@ async def test_senders_wait_for_the_broker_and_then_are_told(
     await here.send("jobs", HELLO)
 
 
+async def test_joins_under_way_when_the_connection_is_cut_hold_all_the_same(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(), make_layer(host=through(gate, url), send_timeout=20)
+    channel = await there.new_channel()
+    await there.group_add("group", channel)
+    gate.hang()
+    joining = [asyncio.create_task(there.group_add(f"group.{number}", channel)) for number in range(20)]
+    await asyncio.sleep(0)
+    gate.cut()
+    gate.resume()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*joining)
+    for number in range(20):
+        await here.group_send(f"group.{number}", {"type": "to", "number": number})
+        assert (await there.receive(channel))["number"] == number
+    await works(here, there)
+
+
+@pytest.mark.timeout(90)
+async def test_joins_and_leaves_while_connections_are_cut_and_groups_swept(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(), make_layer(host=through(gate, url), send_timeout=20)
+    channel = await there.new_channel()
+    hub = there._hub
+    for number in range(300):
+        group = f"group.{number % 7}"
+        await there.group_add(group, channel)
+        hub.on_io(hub.sweep)
+        if number % 50 == 25:
+            gate.cut()
+        await here.group_send(group, {"type": "to", "number": number})
+        async with asyncio.timeout(20):
+            assert (await there.receive(channel))["number"] == number
+        await there.group_discard(group, channel)
+    assert there.stats().gaps_total == 0
+
+
 async def test_another_broker_of_the_list_is_taken(
     make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
 ) -> None:

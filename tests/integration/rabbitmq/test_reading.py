@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
+from channels_trunk.testing.commands import in_thread
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, works
 
 
@@ -74,6 +76,67 @@ async def test_a_loop_that_has_ended_is_not_waited_for(make_layer: MakeLayer) ->
         await there.group_add("group", channel)
     await here.group_send("group", HELLO)
     assert await there.receive(channel) == HELLO
+
+
+async def test_a_loop_that_joins_again_and_again_reads_the_answers_itself(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer()
+    channel, other = await there.new_channel(), await there.new_channel()
+    await there.group_add("group.0", channel)
+    assert reader_of(there) is None  # it may have been the only one
+    for number in range(1, 5):
+        await there.group_add(f"group.{number}", channel)
+        assert reader_of(there) is asyncio.get_running_loop()
+    await asyncio.gather(*(there.group_add(f"group.{number}", other) for number in range(100)))
+    for number in (0, 4, 99):
+        await here.group_send(f"group.{number}", {"type": "to", "number": number})
+        assert (await there.receive(other))["number"] == number
+    await works(here, there)
+
+
+async def test_joins_leave_the_reading_to_another_loop_that_receives(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer()
+    channel, other = await there.new_channel(), await there.new_channel()
+    waiting = asyncio.ensure_future(there.receive(channel))
+    await eventually(lambda: reader_of(there) is asyncio.get_running_loop())
+
+    def join_elsewhere() -> bool:
+        async def join() -> None:
+            for number in range(20):
+                await there.group_add(f"group.{number}", other)
+
+        asyncio.run(join())
+        return True
+
+    await in_thread(join_elsewhere)
+    assert reader_of(there) is asyncio.get_running_loop()
+    await here.group_send("group.19", HELLO)
+    assert await there.receive(other) == HELLO
+    await here.send(channel, HELLO)
+    assert await waiting == HELLO
+
+
+async def test_joins_of_loops_that_end_in_the_middle(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer()
+    channel = await there.new_channel()
+
+    def join_and_end(number: int) -> bool:
+        async def join() -> None:
+            for group in range(3):
+                await there.group_add(f"loop.{number}.{group}", channel)
+            last = asyncio.ensure_future(there.group_add(f"loop.{number}.last", channel))
+            await asyncio.sleep(0)
+            assert not last.done()
+
+        asyncio.run(join())
+        return True
+
+    for number in range(20):
+        await in_thread(partial(join_and_end, number))
+    await there.group_add("loop.19.last", channel)
+    for group in ("loop.0.0", "loop.19.2", "loop.19.last"):
+        await here.group_send(group, {"type": group})
+        assert await there.receive(channel) == {"type": group}
+    await works(here, there)
 
 
 async def test_with_inline_off_the_layers_own_thread_reads(make_layer: MakeLayer) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import struct
-from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from channels_trunk.exceptions import TransportUnavailable
 
+from .answers import Answered, Answers
 from .errors import AmqpError
 from .frames import Frame
 from .publishing import Batch, Confirms, Publication
@@ -34,8 +35,10 @@ __all__ = ["Channel", "Delivery"]
 
 _read_index = struct.Struct(">I").unpack_from
 _read_tag = struct.Struct(">QB").unpack_from
-# What has to do with messages and confirms alone.
-_LIGHT = frozenset((Method.BASIC_DELIVER, Method.BASIC_RETURN, Method.BASIC_ACK, Method.BASIC_NACK))
+# What has to do with messages, confirms and joins alone.
+_LIGHT = frozenset(
+    (Method.BASIC_DELIVER, Method.BASIC_RETURN, Method.BASIC_ACK, Method.BASIC_NACK, Method.QUEUE_BIND_OK)
+)
 _NO_TABLE = b"\x00\x00\x00\x00"
 
 
@@ -61,7 +64,7 @@ class Channel:
         self.consumers: dict[str, Callable[[Delivery], None]] = {}
         self._connection = connection
         self._anywhere = anywhere
-        self._answers: deque[tuple[int, asyncio.Future[Any]]] = deque()  # with what was asked
+        self._answers = Answers()
         self._inbox: list[Delivery] = []
         self._head = b""  # of the message that is coming in
         self._properties = Properties()
@@ -74,13 +77,30 @@ class Channel:
     def request(self, number: int, arguments: bytes = b"") -> "asyncio.Future[Any]":
         """Send a method and return its answer to come; requests need not wait for each other."""
         answer: asyncio.Future[Any] = self._connection.loop.create_future()
-        if self.error is not None:
-            answer.set_exception(self.error.another())
+        settle = self._settle_from_anywhere if self._anywhere else self._settle
+        if not self.ask(number, arguments, partial(settle, answer)):
+            answer.set_exception(self._why_closed())
             answer.exception()
-            return answer
-        self._answers.append((number, answer))
-        self._connection.write(method(self.number, number, arguments))
         return answer
+
+    def ask(self, number: int, arguments: bytes, answered: Answered, *, before: Piece = b"") -> bool:
+        """As request(), in any thread; `before` is what to send just before. False if the channel is closed."""
+        sent = (before, method(self.number, number, arguments)) if before else (method(self.number, number, arguments),)
+        return self._connection.write(*sent, first=partial(self._answers.expect, number, answered))
+
+    def _settle_from_anywhere(self, answer: "asyncio.Future[Any]", result: Any, error: AmqpError | None) -> None:
+        self._connection.in_loop(self._settle, answer, result, error)
+
+    def _settle(self, answer: "asyncio.Future[Any]", result: Any, error: AmqpError | None) -> None:
+        if answer.done():
+            if isinstance(result, Delivery):
+                # Whoever asked for a message has given up.
+                self.requeue(result.tag)
+        elif error is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(error)
+            answer.exception()
 
     def tell(self, number: int, arguments: bytes) -> None:
         """Send a method that has no answer. Any thread."""
@@ -113,16 +133,14 @@ class Channel:
         names = short(queue) + short(exchange) + short(key)
         return self.request(Method.QUEUE_UNBIND, b"\x00\x00" + names + _NO_TABLE)
 
-    def bind_all(self, queue: str, exchange: str, keys: Sequence[str]) -> "asyncio.Future[Any]":
-        """Bind a queue by each key; the answer to the last is that to all."""
-        names = short(queue) + short(exchange)
-        if self.error is None:
-            no_wait = [
-                method(self.number, Method.QUEUE_BIND, b"\x00\x00" + names + short(key) + b"\x01" + _NO_TABLE)
-                for key in keys[:-1]
-            ]
-            self._connection.write(b"".join(no_wait))
-        return self.bind(queue, exchange, keys[-1])
+    def bind_all(self, queue: str, exchange: str, keys: Sequence[str], answered: Answered) -> bool:
+        """Bind a queue by each key, in any thread; the answer to the last is that to all. As ask()."""
+        names = b"\x00\x00" + short(queue) + short(exchange)
+        no_wait = [
+            method(self.number, Method.QUEUE_BIND, names + short(key) + b"\x01" + _NO_TABLE) for key in keys[:-1]
+        ]
+        last = names + short(keys[-1]) + b"\x00" + _NO_TABLE
+        return self.ask(Method.QUEUE_BIND, last, answered, before=b"".join(no_wait))
 
     def unbind_all(self, queue: str, exchange: str, keys: Sequence[str]) -> "asyncio.Future[Any]":
         """Undo bind_all(); AMQP answers each."""
@@ -255,21 +273,8 @@ class Channel:
             self._answered(index, _result(index, payload))
 
     def _answered(self, index: int, result: Any) -> None:
-        # Not simply the first: RabbitMQ answers a basic.cancel when the queue has, and may before that answer what was
-        # asked after it. What it does, it does in the order in which it was asked.
-        number = Method.BASIC_GET if index == Method.BASIC_GET_EMPTY else index - 1
-        for entry in self._answers:
-            if entry[0] == number:
-                break
-        else:
-            return
-        self._answers.remove(entry)
-        answer = entry[1]
-        if not answer.done():
-            answer.set_result(result)
-        elif isinstance(result, Delivery):
-            # Whoever asked for a message has given up.
-            self.requeue(result.tag)
+        if (answered := self._answers.take(index)) is not None:
+            answered(result, None)
 
     def _cancelled(self, tag: str) -> None:
         self.consumers.pop(tag, None)
@@ -321,12 +326,8 @@ class Channel:
             return
         self.error = error
         self._connection.forget(self)
-        answers = [answer for _, answer in self._answers]
-        self._answers.clear()
-        for answer in answers:
-            if not answer.done():
-                answer.set_exception(error.another())
-                answer.exception()
+        for answered in self._answers.close():
+            answered(None, error.another())
         for batch in self._confirms.close():
             batch.error = error.another()
             batch.finish(batch)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.transports.base import NodeContext
@@ -31,10 +32,12 @@ class Link:
     publisher: Channel
     inbox: Channel
     desk: Channel
+    is_open: bool = False
+    """Whether the node has taken its place over it."""
     bound: set[str] = field(default_factory=set)
     """Groups that were bound over this connection."""
-    asked: set[str] = field(default_factory=set)
-    """Groups whose binding the broker was asked for, without an answer so far."""
+    asked: dict[str, Any] = field(default_factory=dict)
+    """Groups whose binding the broker was asked for, without an answer so far; see hearing.py."""
     _scratch: set[int] = field(default_factory=set)
 
     @property
@@ -110,7 +113,7 @@ async def connected(
             await connection.open(settings.ssl_context)
             publisher = await connection.channel(_PUBLISHER, confirms=True, anywhere=True)
             inbox = await connection.channel(_INBOX, anywhere=True)
-            desk = await connection.channel(_DESK)
+            desk = await connection.channel(_DESK, anywhere=True)
         except (AmqpError, OSError) as error:
             connection.abort()
             failures.append(translated(error, address, opening=is_first_time))

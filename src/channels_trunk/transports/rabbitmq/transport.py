@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from channels_trunk.envelope import Envelope
@@ -86,7 +86,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._workers = Workers(link, self._ledger, noted=self._noted, complained=self._complained)
         with self._translating(link, opening=not self._opened_before):
             reason = await self._take_part(link)
-        self._opened_before = True
+        self._opened_before = link.is_open = True
         if reason:
             self._gap = reason
             self._members.doubt()
@@ -260,9 +260,16 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         with self._translating(link):
             await self._hearing.hear(link, self._place, groups)
 
+    def start_hearing(self, groups: Collection[str], done: Callable[[bool], None]) -> bool:
+        """Ask the broker in the caller's thread; whoever reads its answer calls `done`."""
+        link = self._link
+        if link is None or not link.is_open:
+            return False
+        return self._hearing.start(link, self._place, groups, lambda error: done(error is None))
+
     def narrow(self, groups: frozenset[str]) -> None:
         """Each group is heard for itself."""
-        self._hearing.narrow(groups)
+        self._hearing.narrow(self._link, self._place, groups)
 
     def hears(self, group: str) -> bool:
         """Whether its binding stands; while the connection is away, the queue goes on collecting."""

@@ -2,11 +2,13 @@
 
 import asyncio
 import struct
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
 from channels_trunk.transports.rabbitmq.channel import Channel, Delivery
 from channels_trunk.transports.rabbitmq.connection import Connection
+from channels_trunk.transports.rabbitmq.errors import AmqpError
 from channels_trunk.transports.rabbitmq.frames import Frame
 from channels_trunk.transports.rabbitmq.wire import HEADER, METHOD, Method, short
 
@@ -16,8 +18,16 @@ class Broker:
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
-        connection = SimpleNamespace(loop=asyncio.get_running_loop(), write=self.written.append, frame_max=1 << 17)
+        connection = SimpleNamespace(
+            loop=asyncio.get_running_loop(), write=self.write, frame_max=1 << 17, forget=lambda _channel: None
+        )
         self.channel = Channel(cast(Connection, connection), 1)
+
+    def write(self, *pieces: bytes, first: Callable[[], bool] = lambda: True) -> bool:
+        if not first():
+            return False
+        self.written += pieces
+        return True
 
     def answer(self, number: int, arguments: bytes = b"") -> None:
         self.channel.heard(Frame(METHOD, 1, struct.pack(">I", number) + arguments))
@@ -59,3 +69,23 @@ async def test_a_message_that_was_asked_for_and_given_up_goes_back() -> None:
     broker.channel.get("queue").cancel()
     broker.answer_get(5)
     assert broker.requeued() == [5]
+
+
+async def test_who_asks_in_any_thread_is_told_in_whatever_thread_reads() -> None:
+    broker, told = Broker(), list[object]()
+    assert broker.channel.bind_all("queue", "exchange", ["a", "b"], lambda *answer: told.append(answer))
+    assert len(broker.written) == 2
+    broker.answer(Method.QUEUE_BIND_OK)
+    assert told == [(None, None)]
+
+
+async def test_who_waits_for_an_answer_is_told_of_the_end() -> None:
+    broker, told = Broker(), list[AmqpError | None]()
+    waiting = broker.channel.get("queue")
+    assert broker.channel.bind_all("queue", "exchange", ["a"], lambda _, error: told.append(error))
+    broker.channel.ended(AmqpError("cut", 320))
+    assert isinstance(told[0], AmqpError)
+    assert isinstance(waiting.exception(), AmqpError)
+    assert not broker.channel.bind_all("queue", "exchange", ["b"], lambda _, error: told.append(error))
+    assert isinstance(broker.channel.get("queue").exception(), AmqpError)
+    assert len(told) == 1

@@ -1,12 +1,15 @@
 """What a node asks of the broker when its groups change."""
 
 import asyncio
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from channels_trunk.transports.rabbitmq.hearing import Hearing
+from channels_trunk.transports.rabbitmq.answers import Answered
+from channels_trunk.transports.rabbitmq.errors import AmqpError
+from channels_trunk.transports.rabbitmq.hearing import Hearing, Told
 from channels_trunk.transports.rabbitmq.link import Link
 from channels_trunk.transports.rabbitmq.place import Place
 
@@ -16,21 +19,24 @@ class Desk:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, list[str]]] = []
-        self.answers: list[asyncio.Future[Any]] = []
+        self.answers: list[Callable[[AmqpError | None], None]] = []
+        self.is_closed = False
 
-    def _note(self, what: str, keys: list[str]) -> "asyncio.Future[Any]":
-        self.asked.append((what, keys))
-        self.answers.append(asyncio.get_running_loop().create_future())
-        return self.answers[-1]
-
-    def bind(self, _queue: str, _exchange: str, key: str) -> "asyncio.Future[Any]":
-        return self._note("bind", [key])
-
-    def bind_all(self, _queue: str, _exchange: str, keys: list[str]) -> "asyncio.Future[Any]":
-        return self._note("bind", keys)
+    def bind_all(self, _queue: str, _exchange: str, keys: list[str], answered: Answered) -> bool:
+        if self.is_closed:
+            return False
+        self.asked.append(("bind", sorted(keys)))
+        self.answers.append(lambda error: answered(None, error))
+        return True
 
     def unbind_all(self, _queue: str, _exchange: str, keys: list[str]) -> "asyncio.Future[Any]":
-        return self._note("unbind", keys)
+        self.asked.append(("unbind", keys))
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.answers.append(lambda error: future.set_exception(error) if error else future.set_result(None))
+        return future
+
+    def in_loop(self, function: Callable[..., None], *args: Any) -> None:
+        function(*args)
 
 
 class Stage:
@@ -39,31 +45,38 @@ class Stage:
     def __init__(self) -> None:
         self.hearing = Hearing()
         self.desk = Desk()
-        self.link = SimpleNamespace(
-            desk=self.desk,
-            bound=set(),
-            asked=set(),
-            settings=SimpleNamespace(topology=SimpleNamespace(groups_exchange="x")),
-        )
-        self.place = SimpleNamespace(bound=set(), queue=SimpleNamespace(name="q"))
+        settings = SimpleNamespace(topology=SimpleNamespace(groups_exchange="x"))
+        self.link = cast(Link, SimpleNamespace(desk=self.desk, bound=set(), asked={}, settings=settings))
+        self.place = cast(Place, SimpleNamespace(bound=set(), queue=SimpleNamespace(name="q")))
 
-    def tell(self, *groups: str) -> "asyncio.Task[None]":
-        link, place = cast(Link, self.link), cast(Place, self.place)
-        return asyncio.ensure_future(self.hearing.interest(link, place, frozenset(groups)))
+    def narrow(self, *groups: str) -> None:
+        self.hearing.narrow(self.link, self.place, frozenset(groups))
+
+    def interest(self, *groups: str) -> "asyncio.Task[None]":
+        return asyncio.ensure_future(self.hearing.interest(self.link, self.place, frozenset(groups)))
 
     def tell_more(self, *groups: str) -> "asyncio.Task[None]":
-        link, place = cast(Link, self.link), cast(Place, self.place)
-        return asyncio.ensure_future(self.hearing.hear(link, place, frozenset(groups)))
+        return asyncio.ensure_future(self.hearing.hear(self.link, self.place, frozenset(groups)))
+
+    def start(self, groups: Collection[str], told: Told) -> bool:
+        return self.hearing.start(self.link, self.place, groups, told)
 
     async def told(self, *groups: str) -> None:
-        await self.answered(self.tell(*groups))
+        self.narrow(*groups)
+        await self.answered(self.interest(*groups))
 
     async def answered(self, task: "asyncio.Task[None]") -> None:
         await asyncio.sleep(0)
-        for answer in self.desk.answers:
-            if not answer.done():
-                answer.set_result(None)
+        self.answer()
         await task
+
+    def answer(self, error: AmqpError | None = None) -> None:
+        answers, self.desk.answers = self.desk.answers, []
+        for answer in answers:
+            answer(error)
+
+    def heard(self) -> set[str]:
+        return {group for group in "abc" if self.hearing.hears(group)}
 
 
 async def test_only_what_is_new_is_bound_and_what_is_over_unbound() -> None:
@@ -73,50 +86,41 @@ async def test_only_what_is_new_is_bound_and_what_is_over_unbound() -> None:
     await stage.told("c")
     await stage.told("c")
     assert stage.desk.asked == [("bind", ["a", "b"]), ("bind", ["c"]), ("unbind", ["a", "b"])]
-    assert [stage.hearing.hears(group) for group in "abc"] == [False, False, True]
-    assert stage.link.bound == stage.place.bound == {"c"}
+    assert stage.heard() == stage.link.bound == stage.place.bound == {"c"}
 
 
 async def test_a_group_is_heard_when_the_broker_has_answered() -> None:
     stage = Stage()
-    task = stage.tell("a")
+    task = stage.interest("a")
     await asyncio.sleep(0)
     assert not stage.hearing.hears("a")
-    stage.desk.answers[0].set_result(None)
-    await task
+    await stage.answered(task)
     assert stage.hearing.hears("a")
-    stage.hearing.narrow(frozenset("b"))
+    stage.narrow("b")
     assert not stage.hearing.hears("a")
 
 
 async def test_what_a_cancelled_call_asked_for_is_not_asked_again_but_waited_for() -> None:
     stage = Stage()
-    task = stage.tell("a", "b")
+    task = stage.tell_more("a", "b")
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert stage.link.bound == set()
-    await stage.told("a", "b", "c")
-    assert stage.desk.asked == [("bind", ["a", "b"]), ("bind", ["c"])]
-    assert stage.link.bound == {"a", "b", "c"}
-
-
-async def test_nothing_new_but_an_answer_that_is_missing() -> None:
-    stage = Stage()
-    task = stage.tell("a")
+    again, more = stage.tell_more("a"), stage.tell_more("a", "c")
     await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-    await stage.told("a")
-    assert stage.desk.asked == [("bind", ["a"]), ("bind", ["a"])]
-    assert stage.hearing.hears("a")
+    assert stage.desk.asked == [("bind", ["a", "b"]), ("bind", ["c"])]
+    stage.desk.answers.pop(0)(None)
+    await again
+    assert not more.done()
+    await stage.answered(more)
+    assert stage.link.bound == {"a", "b", "c"}
 
 
 async def test_after_a_reconnection_all_is_bound_again_and_what_is_over_unbound() -> None:
     stage = Stage()
     await stage.told("a", "b")
-    stage.link.bound, stage.link.asked = set(), set()
+    stage.link.bound, stage.link.asked = set(), {}
     await stage.told("b")
     assert stage.desk.asked[1:] == [("bind", ["b"]), ("unbind", ["a"])]
 
@@ -127,19 +131,73 @@ async def test_a_group_more_is_bound_and_nothing_else_is_touched() -> None:
     await stage.answered(stage.tell_more("b", "c"))
     await stage.answered(stage.tell_more("c"))
     assert stage.desk.asked == [("bind", ["a", "b"]), ("bind", ["c"])]
-    assert all(map(stage.hearing.hears, "abc"))
-    assert stage.link.bound == stage.place.bound == set("abc")
+    assert stage.heard() == stage.link.bound == stage.place.bound == set("abc")
     await stage.told("c")
     assert stage.desk.asked[2:] == [("unbind", ["a", "b"])]
 
 
-async def test_a_group_more_waits_for_an_answer_that_is_missing() -> None:
-    stage = Stage()
-    task = stage.tell_more("a")
+# --- asked for in any thread
+
+
+async def test_a_caller_is_told_when_the_broker_has_answered() -> None:
+    stage, told = Stage(), list[AmqpError | None]()
+    assert stage.start(["a"], told.append)
+    assert told == []
+    stage.answer()
+    assert stage.start(["a"], told.append)
+    assert told == [None, None]
+    assert stage.desk.asked == [("bind", ["a"])]
+
+
+async def test_a_caller_is_told_of_the_end_of_the_connection() -> None:
+    stage, told = Stage(), list[AmqpError | None]()
+    assert stage.start(["a"], told.append)
+    stage.answer(AmqpError("cut"))
+    assert isinstance(told[0], AmqpError)
+    assert stage.heard() == stage.link.bound == set()
+    assert stage.place.bound == {"a"}  # perhaps
+    stage.desk.is_closed = True
+    assert not stage.start(["b"], told.append)
+    with pytest.raises(AmqpError):
+        await stage.tell_more("c")
+    assert len(told) == 1
+
+
+async def test_what_a_caller_asks_for_before_it_is_unbound_stays() -> None:
+    """A member that joins between narrow() and interest() is in none of the groups that interest() was given."""
+    stage, told = Stage(), list[AmqpError | None]()
+    await stage.told("a", "b")
+    stage.narrow("b")
+    assert stage.start(["a"], told.append)
+    await stage.answered(stage.interest("b"))
+    assert stage.desk.asked == [("bind", ["a", "b"]), ("bind", ["a"])]
+    assert told == [None]
+    assert stage.heard() == stage.link.bound == stage.place.bound == {"a", "b"}
+
+
+async def test_what_a_caller_asks_for_after_it_was_unbound_is_bound_again() -> None:
+    stage, told = Stage(), list[AmqpError | None]()
+    await stage.told("a", "b")
+    stage.narrow("b")
+    telling = stage.interest("b")
     await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-    assert not stage.hearing.hears("a")
-    await stage.answered(stage.tell_more("a"))
-    assert stage.desk.asked == [("bind", ["a"]), ("bind", ["a"])]
-    assert stage.hearing.hears("a")
+    assert stage.start(["a"], told.append)
+    await stage.answered(telling)
+    assert stage.desk.asked[1:] == [("unbind", ["a"]), ("bind", ["a"])]
+    assert stage.heard() == stage.link.bound == stage.place.bound == {"a", "b"}
+
+
+async def test_an_answer_from_before_an_unbind_does_not_make_a_group_heard() -> None:
+    stage, told = Stage(), list[AmqpError | None]()
+    assert stage.start(["a"], told.append)
+    stage.narrow()
+    telling = stage.interest()
+    await asyncio.sleep(0)
+    assert stage.start(["a"], told.append)
+    assert stage.desk.asked == [("bind", ["a"]), ("unbind", ["a"]), ("bind", ["a"])]
+    stage.desk.answers.pop(0)(None)
+    assert told == [None]
+    assert stage.heard() == set()
+    await stage.answered(telling)
+    assert told == [None, None]
+    assert stage.heard() == {"a"}

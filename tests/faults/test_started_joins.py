@@ -1,0 +1,211 @@
+"""Joins that a caller's thread has asked the engine for, and what becomes of them when it does not answer."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Collection
+from typing import Any, cast
+
+import pytest
+
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.layers.base import TrunkChannelLayer
+from channels_trunk.testing import eventually
+from channels_trunk.testing.commands import in_thread
+from channels_trunk.testing.starting import StartingLoopbackTransport
+from channels_trunk.testing.transports import LoopbackServer
+from channels_trunk.transports.base import Transport
+
+HELLO = {"type": "hello"}
+
+
+class SlowTransport(StartingLoopbackTransport):
+    """Answers of the server take their time, so that a test can do something meanwhile."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, delay=0.05)
+        self.interests = 0
+        self.breaks = False
+
+    def start_hearing(self, groups: Collection[str], done: Callable[[bool], None]) -> bool:
+        if self.breaks:
+            raise RuntimeError("broken")
+        return super().start_hearing(groups, done)
+
+    async def hear(self, groups: frozenset[str]) -> None:
+        self.interests += 1
+        await super().hear(groups)
+
+
+class SlowLayer(TrunkChannelLayer):
+    def _make_transport(self, values: dict[str, Any]) -> Transport:
+        return SlowTransport(values["prefix"])
+
+    @property
+    def transport(self) -> SlowTransport:
+        return cast(SlowTransport, self._hub.transport)
+
+
+@pytest.fixture
+async def layers(prefix: str, server: LoopbackServer) -> Any:
+    made = [SlowLayer(prefix=prefix, send_timeout=0.5) for _ in range(2)]
+    yield made
+    server.release()
+    for layer in made:
+        await layer.close()
+
+
+async def begun(layer: SlowLayer, channel: str, group: str = "group") -> "asyncio.Task[None]":
+    """A group_add() that is on its way and not answered."""
+    before = layer.transport.asked_total
+    joining = asyncio.create_task(layer.group_add(group, channel))
+    await asyncio.sleep(0)
+    assert layer.transport.asked_total == before + 1
+    return joining
+
+
+async def reaches(here: SlowLayer, there: SlowLayer, channel: str, group: str = "group") -> None:
+    await here.group_send(group, HELLO)
+    async with asyncio.timeout(5):
+        assert await there.receive(channel) == HELLO
+
+
+async def test_joins_behind_one_another_share_the_next_question(layers: list[SlowLayer]) -> None:
+    here, there = layers
+    channel = await there.new_channel()
+    first = await begun(there, channel)
+    others = [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(50)]
+    await asyncio.gather(first, *others)
+    assert there.transport.asked_total == 2
+    assert there.transport.interests == 0
+    for group in ("group", "g0", "g49"):
+        await reaches(here, there, channel, group)
+
+
+async def test_very_many_at_once_are_for_the_hubs_thread(layers: list[SlowLayer]) -> None:
+    _, there = layers
+    channel = await there.new_channel()
+    first = await begun(there, channel)
+    await asyncio.gather(first, *(there.group_add(f"g{number}", channel) for number in range(501)))
+    assert (there.transport.asked_total, there.transport.interests) == (1, 1)
+
+
+async def test_answer_that_never_comes(layers: list[SlowLayer], server: LoopbackServer) -> None:
+    here, there = layers
+    channel = await there.new_channel()
+    joining = await begun(there, channel)
+    behind = asyncio.create_task(there.group_add("behind", channel))
+    server.hang()
+    for each in (joining, behind):
+        with pytest.raises(TransportUnavailable, match=r"within send_timeout=0\.5 s"):
+            await each
+    server.release()
+    await there.group_add("group", channel)
+    await there.group_add("behind", channel)
+    await reaches(here, there, channel)
+    await reaches(here, there, channel, "behind")
+
+
+async def test_connection_that_is_lost_before_the_answer(layers: list[SlowLayer], server: LoopbackServer) -> None:
+    here, there = layers
+    channel = await there.new_channel()
+    joining = await begun(there, channel)
+    behind = asyncio.create_task(there.group_add("behind", channel))
+    server.drop_connections()
+    await asyncio.gather(joining, behind)
+    await reaches(here, there, channel)
+    await reaches(here, there, channel, "behind")
+
+
+async def test_layer_that_is_closed_before_the_answer(layers: list[SlowLayer], server: LoopbackServer) -> None:
+    here, there = layers
+    channel = await there.new_channel()
+    await here.new_channel()
+    joining = await begun(there, channel)
+    server.hang()
+    await there.close()
+    server.release()
+    with pytest.raises(TransportUnavailable, match="closed"):
+        await joining
+    await there.group_add("group", channel)
+    await reaches(here, there, channel)
+
+
+async def test_join_that_is_cancelled_before_the_answer(layers: list[SlowLayer]) -> None:
+    here, there = layers
+    channel = await there.new_channel()
+    joining = await begun(there, channel)
+    joining.cancel()
+    await asyncio.wait({joining})
+    await there.group_add("group", channel)
+    assert there.transport.asked_total <= 2
+    await reaches(here, there, channel)
+
+
+async def test_loop_that_is_closed_before_the_answer(layers: list[SlowLayer]) -> None:
+    here, there = layers
+    channel = await there.new_channel()
+
+    def join_and_stop() -> None:
+        loop = asyncio.new_event_loop()
+        joining = loop.create_task(there.group_add("group", channel))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert not joining.done()
+        joining.cancel()
+        joining._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+
+    await in_thread(join_and_stop)
+    await there.group_add("group", channel)
+    await there.group_add("other", channel)
+    await reaches(here, there, channel)
+    await reaches(here, there, channel, "other")
+
+
+async def test_transport_that_fails_in_a_way_it_should_not(layers: list[SlowLayer]) -> None:
+    here, there = layers
+    channel = await there.new_channel()
+    there.transport.breaks = True
+    with pytest.raises(RuntimeError, match="broken"):
+        await there.group_add("group", channel)
+    there.transport.breaks = False
+    await there.group_add("group", channel)
+    await reaches(here, there, channel)
+
+
+async def test_what_was_left_is_not_heard_any_more(layers: list[SlowLayer], server: LoopbackServer) -> None:
+    """The hub's own knowledge of what the engine was told does not hold what callers told it."""
+    _, there = layers
+    channel = await there.new_channel()
+    await there.group_add("group", channel)
+    await there.group_discard("group", channel)
+    there._hub.on_io(there._hub.sweep)
+    await eventually(lambda: server._places[there.stats().node].groups == frozenset())
+    assert not there._hub.driver.hears("group")
+
+
+@pytest.mark.parametrize("seconds", [1.0])
+async def test_joins_and_leaves_while_the_hub_sweeps(layers: list[SlowLayer], seconds: float) -> None:
+    """Whoever has joined is reached, though the hub asks the engine to forget groups all the time."""
+    here, there = layers
+    channel = await there.new_channel()
+    over = threading.Event()
+
+    def sweep() -> None:
+        while not over.is_set():
+            there._hub.on_io(there._hub.sweep)
+            over.wait(0.005)
+
+    sweeping = threading.Thread(target=sweep, daemon=True)
+    sweeping.start()
+    loop = asyncio.get_running_loop()
+    end, rounds = loop.time() + seconds, 0
+    try:
+        while loop.time() < end or not rounds:
+            await there.group_add("group", channel)
+            await reaches(here, there, channel)
+            await there.group_discard("group", channel)
+            rounds += 1
+    finally:
+        over.set()
+        await in_thread(sweeping.join)
