@@ -68,6 +68,24 @@ async def test_answer_that_never_comes(layers: list[SlowLayer], server: Loopback
     assert await there.receive(channel) == HELLO
 
 
+async def test_answer_that_does_not_come_as_the_engine_takes_nothing(
+    layers: list[SlowLayer], server: LoopbackServer
+) -> None:
+    """It was on its way well before the engine said so, and its time is over first."""
+    here, there = layers
+    channel = await connected(here, there)
+    sending = await begun(here, channel)
+    server.hang()
+    here._hub.context.sink.stalled("its memory is full")
+    with pytest.raises(TransportUnavailable, match="its memory is full"):
+        await sending
+    server.release()
+    here._hub.context.sink.stalled("")
+    await here.send(channel, {"type": "behind"})
+    assert [(await there.receive(channel))["type"] for _ in range(2)] == ["hello", "behind"]
+    assert here.stats().reconnects_total == 0
+
+
 async def test_connection_that_is_lost_before_the_answer(layers: list[SlowLayer], server: LoopbackServer) -> None:
     here, there = layers
     channel = await connected(here, there)

@@ -337,6 +337,11 @@ class Lifecycle:
             self._set_state(State.OK, reason)
             return True
 
+    @property
+    def stall(self) -> str:
+        """Why the engine, which is there, takes nothing at the moment, or nothing."""
+        return self._health.detail if self.is_open else ""
+
     def set_closing(self, *, lost: bool) -> None:
         """Nothing goes through the transport any more."""
         if not lost:

@@ -58,6 +58,9 @@ class Outcomes:
 
     def hangs(self) -> TransportUnavailable:
         """Say that the engine is lost, because it does not answer; return what to tell the senders."""
+        if reason := self._hub.stall:
+            # It is there and says why: another connection would get no other answer.
+            return TransportUnavailable(reason)
         error = TransportUnavailable("the engine did not answer within send_timeout")
         self._hub.context.sink.lost(error)
         return error

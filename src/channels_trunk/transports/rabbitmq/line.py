@@ -16,6 +16,7 @@ from typing import Any, Self
 from channels_trunk.transports.fork_gate import connecting
 
 from .address import Address
+from .inherited import keep_from_children
 from .tls import Tls
 from .wire import Piece
 
@@ -194,6 +195,7 @@ async def _connected(address: Address) -> socket.socket:
     failure: OSError | None = None
     for family, kind, protocol, _, place in await _addresses(address):
         connection = socket.socket(family, kind, protocol)
+        keep_from_children(connection)
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -156,13 +155,6 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._place.forget()
         self._members.forget()
         self._noted.clear()
-
-    def abandon(self) -> None:
-        """The child of a fork keeps the socket's number, but not the socket: the parent's end must be seen."""
-        if self._link is not None and (descriptor := self._link.connection.file_descriptor()) >= 0:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
 
     @contextmanager
     def _translating(self, link: Link, *, opening: bool = False) -> Iterator[None]:
