@@ -78,7 +78,6 @@ class Joining:
                 return False
             joins, self._waiting = self._waiting, []
             self._asked, self._started = joins, True
-            hub.driver.told_elsewhere = True
         try:
             is_begun = starter.start_hearing({join.group for join in joins}, partial(self._started_ended, joins))
         except BaseException:
@@ -108,11 +107,11 @@ class Joining:
             if self._asked is not joins:
                 return
             self._asked, self._started = [], False
-            self._at_work = bool(self._waiting)
-            more = self._at_work
+            self._at_work = more = bool(self._waiting)
+            self._hub.driver.told_elsewhere = True
+        settle([join.waiter for join in joins])
         if more:
             self._go_on()
-        settle([join.waiter for join in joins])
 
     # --- the hub's loop
 
