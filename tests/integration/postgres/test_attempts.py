@@ -18,6 +18,7 @@ async def attempt(listener: socket.socket, *, within: int) -> None:
         listening=False,
         application_name="a test",
         on_notices=lambda _notices: None,
+        on_came=lambda: None,
         on_lost=lambda _error: None,
     )
 

@@ -35,6 +35,7 @@ async def connect(
     listening: bool,
     application_name: str,
     on_notices: Callable[[list[Notice]], None],
+    on_came: Callable[[], None],
     on_lost: Callable[[Exception], None],
 ) -> Wire:
     """Connect and set up; raises TransportUnavailable, whose text names no password."""
@@ -49,7 +50,7 @@ async def connect(
         if isinstance(error, psycopg.OperationalError):
             raise TransportUnavailable(f"{settings.where}: {_said(error)}") from None
         raise
-    wire = Wire(connection, on_notices=on_notices, on_lost=on_lost)
+    wire = Wire(connection, on_notices=on_notices, on_came=on_came, on_lost=on_lost)
     try:
         [(pid, isolation)] = await wire.simple(
             "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')"

@@ -7,8 +7,10 @@ away, and where LISTEN does not hold.
 
 import asyncio
 import binascii
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from channels_trunk.envelope import Envelope
@@ -38,11 +40,16 @@ class Heard(NamedTuple):
 
 
 class Listener:
-    """The node's place in the log, and what is on its way there. Of the hub's loop."""
+    """The node's place in the log, and what is on its way there.
+
+    Of the hub's loop; but whoever reads the connection calls heard(), and whoever reads for the node, one thread at a
+    time, take() and hinted().
+    """
 
     def __init__(self, context: NodeContext, names: Names) -> None:
         self._context = context
         self._bells = names.bells(context.prefix)
+        self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self.position = 0
         """Everything up to this row that concerns this node has been handed over."""
@@ -52,9 +59,15 @@ class Listener:
         """When a mark came back last, by the loop's clock."""
         self.marked = asyncio.Event()
         """Set whenever a mark comes back."""
+        self._lock = threading.Lock()  # guards all below but the task and the statements
+        self._caught_up: deque[Heard] = deque()  # from the log, and older than what is pending
         self._pending: deque[Heard] = deque()
-        self._reading: asyncio.Task[None] | None = None
+        self._hinted: set[str] = set()
+        self._malformed = 0
         self._holding = True  # until catch_up() is through, as what it finds is older
+        self._read_to = 0  # catch_up()'s place in the log
+        self._must_fetch = False  # somebody was told that frames are missing
+        self._reading: asyncio.Task[None] | None = None
         rows = "SELECT id, origin, frame FROM {p}log_%d WHERE prefix = $1 AND id > $2"
         self._read_after = Statement(
             names.fill(f"SELECT * FROM ({rows % 0} UNION ALL {rows % 1}) l ORDER BY id LIMIT {_ROWS_AT_ONCE}")
@@ -67,16 +80,19 @@ class Listener:
         self.stop()
         self._wire = wire
         self.hints.use(wire)
-        self._holding = True
-        self._pending.clear()
-        self.marked_at = asyncio.get_running_loop().time()
+        self.marked_at = self._loop.time()
 
     def stop(self) -> None:
-        """Read no more."""
+        """Read no more; take() finds nothing, until catch_up()."""
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
         self._wire = None
+        with self._lock:
+            self._caught_up.clear()
+            self._pending.clear()
+            self._holding = True
+            self._must_fetch = False
         self.hints.stop()
 
     @property
@@ -89,55 +105,74 @@ class Listener:
         self._watched = channels
         self.hints.watch(channels)
 
-    # --- notifications
+    # --- any thread
 
     def heard(self, notices: Sequence[Notice]) -> None:
-        """Take what LISTEN brought."""
-        hinted: set[str] = set()
-        for channel, payload in notices:
-            if payload == _HINT:
-                hinted.update(name for name in self.watched if self._bells.queue(name) == channel)
-                continue
-            heard = _parsed(payload)
-            if heard is None:
-                self._context.sink.skipped(DecodeError("a malformed notification"))
-            else:
-                self._pending.append(heard)
-        self._go_on()
-        if hinted:
-            self._context.sink.available(sorted(hinted))
+        """Note what LISTEN brought, for take() and hinted()."""
+        with self._lock:
+            for channel, payload in notices:
+                if payload == _HINT:
+                    self._hinted.add(channel)
+                elif (heard := _parsed(payload)) is None:
+                    self._malformed += 1
+                else:
+                    self._pending.append(heard)
 
-    def _go_on(self) -> None:
-        if self._holding or self._reading is not None:
-            return
-        self._hand_over_at_hand()
-        if self._pending:
-            self._reading = asyncio.create_task(self._read_on())
+    def hinted(self) -> Sequence[str]:
+        """The normal channels that hints came for since this was last asked."""
+        if not self._hinted:
+            return ()
+        with self._lock:
+            hinted, self._hinted = self._hinted, set()
+        return sorted(name for name in self.watched if self._bells.queue(name) in hinted)
 
-    def _hand_over_at_hand(self) -> None:
+    def take(self) -> list[Envelope]:
         """Hand over everything in front of the first row that has to be fetched."""
+        with self._lock:
+            frames = [*self._at_hand(self._caught_up), *(() if self._holding else self._at_hand(self._pending))]
+            malformed, self._malformed = self._malformed, 0
+            must_fetch = bool(self._pending) and not (self._holding or self._must_fetch)
+            self._must_fetch = self._must_fetch or must_fetch
+        if must_fetch:
+            self._in_loop(self._begin_to_fetch)
+        for _ in range(malformed):
+            self._context.sink.skipped(DecodeError("a malformed notification"))
         envelopes: list[Envelope] = []
-        pending = self._pending
-        while pending and (pending[0].frame is not None or self._is_over(pending[0])):
-            heard = pending.popleft()
+        for frame in frames:
+            envelopes += self._decoded(frame)
+        return envelopes
+
+    def _at_hand(self, rows: deque[Heard]) -> list[bytes]:
+        frames = []
+        while rows and (rows[0].frame is not None or self._is_over(rows[0])):
+            heard = rows.popleft()
             if heard.origin == _MARK:
-                self.marked_at = asyncio.get_running_loop().time()
-                self.marked.set()
-            elif heard.row > self.position and heard.frame is not None and heard.origin != self._context.node:
-                envelopes += self._decoded(heard.frame)
+                self.marked_at = self._loop.time()
+                self._in_loop(self.marked.set)
+            elif heard.row > self.position and heard.frame and heard.origin != self._context.node:
+                frames.append(heard.frame)
             # One batch may be told on several channels that this node listens on.
             self.position = max(self.position, heard.row)
-        if envelopes:
-            self._context.sink.received(envelopes)
+        return frames
 
     def _is_over(self, heard: Heard) -> bool:
         return heard.origin in (_MARK, self._context.node) or heard.row <= self.position
 
-    async def _read_on(self) -> None:
+    def _in_loop(self, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(function)
+
+    # --- frames that are not in their notification
+
+    def _begin_to_fetch(self) -> None:
+        if self._wire is not None and self._reading is None:
+            self._reading = asyncio.create_task(self._fetch_all())
+
+    async def _fetch_all(self) -> None:
         try:
-            while self._pending:
-                await self._fetch()
-                self._hand_over_at_hand()
+            while wanted := self._wanted():
+                await self._fetch(wanted)
+                self._context.sink.received(())  # to have somebody read
         except TransportUnavailable:
             return  # the next connection reads the log from here on
         except ServerError as error:
@@ -146,51 +181,58 @@ class Listener:
             if self._reading is asyncio.current_task():
                 self._reading = None
 
-    async def _fetch(self) -> None:
-        """Get the frames of the next rows that have none."""
+    def _wanted(self) -> list[int]:
+        """The next rows without a frame; nothing if there are none at the front."""
         wanted: list[int] = []
-        for heard in self._pending:
-            if heard.frame is not None or len(wanted) == _FETCHED_AT_ONCE:
-                break
-            if not self._is_over(heard) and heard.row not in wanted:
-                wanted.append(heard.row)
-        if not wanted or self._wire is None:
+        with self._lock:
+            for heard in self._pending:
+                if heard.frame is not None or len(wanted) == _FETCHED_AT_ONCE:
+                    break
+                if not self._is_over(heard) and heard.row not in wanted:
+                    wanted.append(heard.row)
+            if not wanted or self._wire is None:
+                self._must_fetch = False
+                return []
+        return wanted
+
+    async def _fetch(self, wanted: Sequence[int]) -> None:
+        if self._wire is None:
             return
         frames: dict[int, bytes] = dict(await self._wire.run(self._fetch_rows, int_array(wanted)))
         if any(row not in frames for row in wanted):
             self._context.sink.gap("the log was emptied before this process had read it")
-        for index, heard in enumerate(self._pending):
-            if heard.row in wanted and heard.frame is None:
-                self._pending[index] = heard._replace(frame=frames.get(heard.row, b""))
+        with self._lock:
+            for index, heard in enumerate(self._pending):
+                if heard.row in wanted and heard.frame is None:
+                    self._pending[index] = heard._replace(frame=frames.get(heard.row, b""))
 
     # --- the log itself
 
     async def catch_up(self) -> None:
         """Read the log to its end, and then go on with what was heard meanwhile."""
-        self._holding = True
+        with self._lock:
+            self._holding = True
+            self._caught_up.clear()
+            self._read_to = self.position
         while await self._read_page():
-            pass
-        self._holding = False
-        self._go_on()
+            self._context.sink.received(())
+        with self._lock:
+            self._holding = False
+        self._context.sink.received(())
 
     async def _read_page(self) -> bool:
         wire = self._wire
         if wire is None:
             raise TransportUnavailable("the connection was closed")
-        rows = await wire.run(self._read_after, self._context.prefix, self.position)
-        envelopes: list[Envelope] = []
-        for row, origin, frame in rows:
-            if row > self.position and origin != self._context.node:
-                envelopes += self._decoded(frame)
+        rows = await wire.run(self._read_after, self._context.prefix, self._read_to)
+        with self._lock:
+            self._caught_up += (Heard(*row) for row in rows)
         if rows:
-            self.position = max(self.position, rows[-1][0])
-        if envelopes:
-            self._context.sink.received(envelopes)
+            self._read_to = rows[-1][0]
         return len(rows) == _ROWS_AT_ONCE
 
     def _decoded(self, frame: bytes) -> Sequence[Envelope]:
-        # A batch that was for normal channels alone left an empty frame in the log.
-        return envelopes_for_node(self._context, frame) if frame else ()
+        return envelopes_for_node(self._context, frame)
 
 
 def _parsed(payload: str) -> Heard | None:

@@ -12,7 +12,7 @@ from psycopg import pq
 
 from channels_trunk.exceptions import TransportUnavailable
 
-from .watch import Watch
+from .watch import Door, Watch
 
 __all__ = ["Notice", "Outcome", "Pipe", "Receive"]
 
@@ -44,7 +44,9 @@ class Answer(NamedTuple):
 class Pipe:
     """Carries one request at a time, and hands its results to whoever asked.
 
-    It belongs to the loop that made it; start() and attend() may be called in any thread.
+    It belongs to the loop that made it; start() and attend() may be called in any thread, and at a door any thread
+    reads. `on_notices` is told of notifications in their order, in whatever thread, and may do no more than note them;
+    `on_came` afterwards, on the loop, if it was the loop that has read them.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Pipe:
         connection: "psycopg.AsyncConnection[Any]",
         *,
         on_notices: Callable[[list[Notice]], None],
+        on_came: Callable[[], None],
         on_lost: Callable[[Exception], None],
     ) -> None:
         # Kept, because it closes the connection when it is collected.
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._on_notices = on_notices
+        self._on_came = on_came
         self._on_lost = on_lost
         self._libpq = threading.Lock()  # held by whoever is in libpq; guards all below
         self.pgconn: Any = connection.pgconn
@@ -67,6 +71,7 @@ class Pipe:
         self._freed: asyncio.Future[None] | None = None  # for the loop, which waits for the end of what was started
         self._started_by = 0  # the thread whose request it is, if one was started
         self._attended = False  # whether a thread has taken the socket over
+        self._rests_at_door = False  # where the socket is watched while nothing is under way
         self._results: list[Any] = []
         self.error: TransportUnavailable | None = None
         """Why the connection is gone; None while it stands."""
@@ -80,13 +85,32 @@ class Pipe:
         with self._libpq:
             if self._receive is None:
                 self._held = True
+                # The answers are for the loop.
+                self._watch.move(to_door=False)
                 return None
             self._freed = self._loop.create_future()
             return self._freed
 
     def let_go(self) -> None:
         """Other threads may start something again."""
-        self._held = False
+        with self._libpq:
+            self._held = False
+            if self._rests_at_door and self.error is None:
+                self._watch.move(to_door=True)
+
+    def read_at(self, door: Door | None, *, at_rest: bool) -> None:
+        """Have the socket read by who watches this door, if anybody: what that thread starts, and `at_rest` the rest.
+
+        Not what the loop asks for while hold() holds, nor what other threads start: they must not wait for a loop that
+        is perhaps busy.
+        """
+        with self._libpq:
+            if self.error is not None or not self._watch.any_thread:
+                return
+            self._watch.use_door(door, self.read)
+            self._rests_at_door = at_rest and door is not None
+            if self._rests_at_door and not self._held:
+                self._watch.move(to_door=True)
 
     def ask(self, send: Callable[[], None], receive: Receive) -> None:
         """Send a request, while hold() holds; raises TransportUnavailable if the connection is gone already."""
@@ -99,26 +123,18 @@ class Pipe:
             self.lose(failure)
 
     def _on_ready(self) -> None:
-        notices: list[Notice] = []
         with self._libpq:
             if self._attended or self.error is not None:
                 return
             found = self._advance()
             # Notifications that came with the answer are older than what its receiver does next.
-            if self.pgconn.status == pq.ConnStatus.OK:
-                notices = self._taken_notices()
-        if notices:
-            self._on_notices(notices)
+            has_notices = self._pass_on_notices()
+        if has_notices:
+            self._on_came()
         if isinstance(found, Exception):
             self.lose(found)
         elif found is not None:
             found.pass_on()
-
-    def _taken_notices(self) -> list[Notice]:
-        notices = []
-        while (found := self.pgconn.notifies()) is not None:
-            notices.append(Notice(found.relname.decode(), found.extra.decode("utf-8", "replace")))
-        return notices
 
     def lose(self, error: Exception) -> None:
         """The connection is of no use any more, for this reason."""
@@ -167,10 +183,25 @@ class Pipe:
                 return False
             self._receive = receive
             self._started_by = threading.get_ident()
+            self._watch.move(to_door=self._watch.reads_at_door)
             failure = self._send(send)
         if failure is not None:
             self._lose_soon(failure)
         return True
+
+    def read(self) -> None:
+        """Take what has come; for who watches the door, one thread at a time."""
+        with self._libpq:
+            if self._held or self._attended or self.error is not None:
+                return
+            found = self._advance()
+            self._pass_on_notices()
+            if isinstance(found, Exception):
+                self._watch.pause()  # or it would ring until the loop has come
+        if isinstance(found, Exception):
+            self._lose_soon(found)
+        elif found is not None:
+            found.pass_on()
 
     def attend(self, seconds: float) -> None:
         """Wait in this thread for the answer to what it has started, for at most so many seconds."""
@@ -217,12 +248,22 @@ class Pipe:
 
     # --- with _libpq held
 
+    def _pass_on_notices(self) -> bool:
+        # Here, so that two threads cannot pass them on in another order than that in which they came.
+        notices = []
+        if self.pgconn.status == pq.ConnStatus.OK:
+            while (found := self.pgconn.notifies()) is not None:
+                notices.append(Notice(found.relname.decode(), found.extra.decode("utf-8", "replace")))
+        if notices:
+            self._on_notices(notices)
+        return bool(notices)
+
     def _send(self, send: Callable[[], None]) -> Exception | None:
         try:
             send()
             self._write_rest()
         except (psycopg.Error, OSError) as error:
-            return error
+            return _without_frames(error)
         except BaseException:
             # A value that cannot be encoded: nothing was sent, and nobody is to wait for an answer.
             self._free()
@@ -249,7 +290,7 @@ class Pipe:
             if self._receive is not None and not self._all_results():
                 return None
         except (psycopg.Error, OSError) as error:
-            return error
+            return _without_frames(error)
         results, self._results = self._results, []
         if self.pgconn.status == pq.ConnStatus.BAD:
             return OSError(_last_words(results) or "the server closed the connection")
@@ -281,6 +322,11 @@ class Pipe:
 def _wake(freed: "asyncio.Future[None]") -> None:
     if not freed.done():
         freed.set_result(None)
+
+
+def _without_frames(error: Exception) -> Exception:
+    # It is kept for as long as the connection's end is of interest, and its frames would keep what they hold.
+    return error.with_traceback(None)
 
 
 def _last_words(results: list[Any]) -> str:

@@ -9,7 +9,16 @@ from typing import TypeVar
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, StartingTransport
+from channels_trunk.transports.base import (
+    LAST_PAGE,
+    Busy,
+    Capabilities,
+    Claimed,
+    NodeContext,
+    Page,
+    ReadableTransport,
+    StartingTransport,
+)
 
 from .connecting import connect, ensure_schema, find_names
 from .errors import is_lost, refusal, translated
@@ -19,6 +28,7 @@ from .listener import Listener
 from .moves import Moves
 from .names import Bells, Names
 from .queues import Queues
+from .reading import Reading
 from .settings import PostgresSettings
 from .upkeep import HEARTBEAT, Place, Upkeep
 from .wire import Notice, ServerError, Wire
@@ -58,8 +68,8 @@ class _Open:
         return self.listening, self.writing, self.keeping
 
 
-class PostgresTransport(StartingTransport):
-    """Runs on the hub's loop, but for what callers' threads start.
+class PostgresTransport(ReadableTransport, StartingTransport):
+    """Runs on the hub's loop, but for what callers' threads start, and what receivers' loops read.
 
     At most three connections, whatever the number of loops, threads and channels.
     """
@@ -74,6 +84,7 @@ class PostgresTransport(StartingTransport):
         self._position = 0
         self._moves = Moves()
         self._hearing = Hearing()
+        self._reading = Reading()
 
     # --- life
 
@@ -96,6 +107,7 @@ class PostgresTransport(StartingTransport):
             keeping.close()
             raise
         listener = Listener(context, names)
+        self._reading.begin()
         queues = Queues(keeping, context, names, self._moves, listener.hints)
         writing = Line(partial(self._wire, "write"), begin=self._begin_writing, on_away=context.sink.lost)
         self._open = opened = _Open(
@@ -155,6 +167,7 @@ class PostgresTransport(StartingTransport):
             listening=purpose == "listen",
             application_name=f"channels-trunk {purpose} {self._context.node}",
             on_notices=self._on_notices,
+            on_came=self._on_came,
             on_lost=self._on_listening_lost if purpose == "listen" else _nothing,
         )
 
@@ -168,6 +181,7 @@ class PostgresTransport(StartingTransport):
     async def _begin_writing(self, wire: Wire) -> None:
         await self._check_epoch(wire)
         await self._opened.writer.begin(wire)
+        self._reading.lead(wire, at_rest=False)
 
     async def _begin_listening(self, wire: Wire) -> None:
         opened = self._opened
@@ -181,6 +195,7 @@ class PostgresTransport(StartingTransport):
         await listener.catch_up()
         await self._find_out_whether_listen_holds(opened, wire)
         await self._look_into_queues(opened)
+        self._reading.lead(wire, at_rest=True)
 
     async def _check_epoch(self, wire: Wire) -> None:
         """Raise TransportUnavailable if the tables were emptied since open(), which then has to look anew."""
@@ -191,6 +206,9 @@ class PostgresTransport(StartingTransport):
     def _on_notices(self, notices: list[Notice]) -> None:
         if self._open is not None:
             self._open.listener.heard(notices)
+
+    def _on_came(self) -> None:
+        self._context.sink.received(())  # has somebody call read_now()
 
     def _on_listening_lost(self, error: Exception) -> None:
         opened = self._open
@@ -225,6 +243,7 @@ class PostgresTransport(StartingTransport):
         finally:
             for line in opened.lines:
                 line.close()
+            self._reading.end()
             if leave:
                 self._place = None
                 self._hearing.forget()
@@ -236,6 +255,7 @@ class PostgresTransport(StartingTransport):
         if opened is not None:
             for line in opened.lines:
                 line.close_in_child()
+        self._reading.close_in_child()
 
     # --- LISTEN
 
@@ -289,6 +309,41 @@ class PostgresTransport(StartingTransport):
     async def _look_into_queues(self, opened: _Open) -> None:
         if waiting := await opened.queues.waiting(self._hearing.watched):
             self._context.sink.available(waiting)
+
+    # --- in
+
+    def read_now(self) -> Page:
+        """Read what the connections brought, and hand over what is whole."""
+        opened = self._open
+        if opened is None:
+            return LAST_PAGE
+        self._reading.read()
+        return Page(opened.listener.take(), more=False)
+
+    def queues_now(self) -> Sequence[str]:
+        """The channels that hints came for."""
+        opened = self._open
+        return () if opened is None else opened.listener.hinted()
+
+    def changed(self) -> bool:
+        """Whether something came, and nobody has read since this was last asked."""
+        return self._reading.changed()
+
+    def polling_interval(self) -> float | None:
+        """Shorter while messages come."""
+        return self._reading.polling_interval()
+
+    def doorbell(self) -> int | None:
+        """Readable when something has come."""
+        return self._reading.doorbell()
+
+    def leave_doorbell(self) -> None:
+        """Read in the hub's loop again."""
+        self._reading.leave()
+
+    def answer_doorbell(self) -> None:
+        """Reading does."""
+        self._reading.answer()
 
     # --- out
 

@@ -16,6 +16,7 @@ from channels_trunk.exceptions import TransportUnavailable
 
 from .pipe import Notice, Outcome, Pipe, Receive
 from .values import Row, Value, encoded, rows
+from .watch import Door
 
 __all__ = ["Notice", "Run", "ServerError", "Statement", "Wire"]
 
@@ -47,8 +48,9 @@ class Statement:
 class Wire:
     """Runs one statement at a time, in the order in which run() was called; of the loop that made it.
 
-    Any thread may start() a statement while none is under way, and attend() to it. `on_notices` is called on the loop
-    with what LISTEN brings, in order; `on_lost` there, once, when the connection is gone.
+    Any thread may start() a statement while none is under way, and attend() to it. `on_notices` is called with what
+    LISTEN brings, in order, by whoever reads, and `on_came` afterwards, if that was the loop; `on_lost` on the loop,
+    once, when the connection is gone.
     """
 
     def __init__(
@@ -57,8 +59,9 @@ class Wire:
         *,
         on_notices: Callable[[list[Notice]], None],
         on_lost: Callable[[Exception], None],
+        on_came: Callable[[], None] = lambda: None,
     ) -> None:
-        self._pipe = Pipe(connection, on_notices=on_notices, on_lost=on_lost)
+        self._pipe = Pipe(connection, on_notices=on_notices, on_came=on_came, on_lost=on_lost)
         self._pgconn = self._pipe.pgconn
         self.pooled = False
         """Whether each transaction may run in another session of a pool: nothing is prepared then."""
@@ -214,6 +217,10 @@ class Wire:
                 raise _server_error(result)
             found = rows(result) if result.status == pq.ExecStatus.TUPLES_OK else found
         return found
+
+    def read_at(self, door: Door | None, *, at_rest: bool) -> None:
+        """Who reads; see Pipe."""
+        self._pipe.read_at(door, at_rest=at_rest)
 
     def close(self) -> None:
         """Close the connection; what is under way fails."""
