@@ -78,14 +78,18 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {p}nodes (
 
 -- Append a batch: a row of the log if there is a frame for it, and rows of normal channels as far as there is room.
 -- Appends are serialised by a lock that lasts as long as the transaction, so that ids are seen in their order: a row that
--- took its id first and is committed last would be behind the readers' backs. Notifications have the same order.
+-- took its id first and is committed last would be behind the readers' backs. Notifications have the same order. Returns the
+-- row's id, the generation, and the places of what was refused: one value is a quicker answer than a row.
 CREATE OR REPLACE FUNCTION {p}publish(
     p_prefix text, p_origin text, p_session bigint, p_batch bigint,
     p_expires_at float8, p_frame bytea, p_notify text[], p_payload text,
-    p_channels text[], p_expiries float8[], p_frames bytea[], p_capacities bigint[], p_now float8, p_hints text[],
-    OUT row_id bigint, OUT generation bigint, OUT refused bigint[]
-) LANGUAGE plpgsql AS $$
+    p_channels text[] DEFAULT NULL, p_expiries float8[] DEFAULT NULL, p_frames bytea[] DEFAULT NULL,
+    p_capacities bigint[] DEFAULT NULL, p_now float8 DEFAULT NULL, p_hints text[] DEFAULT NULL
+) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
+    row_id bigint;
+    generation bigint;
+    left_out bigint[];
     now_active smallint;
     now_base bigint;
     now_taken bigint;
@@ -156,7 +160,7 @@ BEGIN
                 SELECT nextval('{p}queue_ids'), p_prefix, f.channel, f.expires_at, f.frame
                 FROM (SELECT * FROM sorted WHERE fits ORDER BY i) f
             )
-            SELECT array_agg(i - 1 ORDER BY i) INTO refused FROM sorted WHERE NOT fits;
+            SELECT array_agg(i - 1 ORDER BY i) INTO left_out FROM sorted WHERE NOT fits;
         END IF;
         FOREACH bell IN ARRAY p_hints LOOP
             -- Whoever needs hints holds this, shared. If nobody does, nobody comes to do so before this is committed.
@@ -167,16 +171,17 @@ BEGIN
     END IF;
     IF now_active = 0 THEN
         INSERT INTO {p}log_0
-            SELECT greatest(max(l.id), now_base) + 1, p_prefix, p_origin, p_expires_at, p_frame, p_batch, {i}publish.refused
+            SELECT greatest(max(l.id), now_base) + 1, p_prefix, p_origin, p_expires_at, p_frame, p_batch, left_out
             FROM {p}log_0 l RETURNING id INTO row_id;
     ELSE
         INSERT INTO {p}log_1
-            SELECT greatest(max(l.id), now_base) + 1, p_prefix, p_origin, p_expires_at, p_frame, p_batch, {i}publish.refused
+            SELECT greatest(max(l.id), now_base) + 1, p_prefix, p_origin, p_expires_at, p_frame, p_batch, left_out
             FROM {p}log_1 l RETURNING id INTO row_id;
     END IF;
     FOREACH bell IN ARRAY p_notify LOOP
         PERFORM pg_notify(bell, row_id || ' ' || p_origin || ' ' || p_payload);
     END LOOP;
+    RETURN ARRAY[row_id, generation] || left_out;
 END $$;
 
 -- Switch to the other log if it can be emptied. Returns 'small', 'unread', 'locked' or 'emptied'.

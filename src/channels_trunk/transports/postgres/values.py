@@ -12,6 +12,7 @@ __all__ = [
     "float_array",
     "int_array",
     "rows",
+    "text",
     "text_array",
 ]
 
@@ -23,45 +24,50 @@ _LENGTH = struct.Struct("!i")
 Row = tuple[Any, ...]
 
 
-class Array(NamedTuple):
-    """An array of one dimension, in PostgreSQL's binary format."""
+class Encoded(NamedTuple):
+    """The number of a type, and a value of it in PostgreSQL's binary format."""
 
     oid: int
     data: bytes
 
 
-def _array(oid: int, item_oid: int, items: Sequence[bytes | None]) -> Array:
+def _array(oid: int, item_oid: int, items: Sequence[bytes | None]) -> Encoded:
     parts = [_ARRAY_HEAD.pack(1, int(None in items), item_oid, len(items), 1)]
     for item in items:
         if item is None:
             parts.append(_LENGTH.pack(-1))
         else:
             parts += (_LENGTH.pack(len(item)), item)
-    return Array(oid, b"".join(parts))
+    return Encoded(oid, b"".join(parts))
 
 
-def text_array(items: Sequence[str]) -> Array:
+def text(data: bytes) -> Encoded:
+    """A text, encoded as UTF-8."""
+    return Encoded(_TEXT, data)
+
+
+def text_array(items: Sequence[str]) -> Encoded:
     """A text[]."""
     return _array(_TEXT_ARRAY, _TEXT, [item.encode() for item in items])
 
 
-def bytes_array(items: Sequence[bytes]) -> Array:
+def bytes_array(items: Sequence[bytes]) -> Encoded:
     """A bytea[]."""
     return _array(_BYTEA_ARRAY, _BYTEA, items)
 
 
-def float_array(items: Sequence[float]) -> Array:
+def float_array(items: Sequence[float]) -> Encoded:
     """A float8[]."""
     return _array(_FLOAT8_ARRAY, _FLOAT8, [struct.pack("!d", item) for item in items])
 
 
-def int_array(items: Sequence[int | None]) -> Array:
+def int_array(items: Sequence[int | None]) -> Encoded:
     """A bigint[]."""
     return _array(_BIGINT_ARRAY, _BIGINT, [None if item is None else struct.pack("!q", item) for item in items])
 
 
 Bytes = bytes | bytearray | memoryview
-Value = str | int | float | Bytes | Array | None
+Value = str | int | float | Bytes | Encoded | None
 
 
 def encoded(value: Value) -> tuple[int, bytes | None]:
@@ -69,7 +75,7 @@ def encoded(value: Value) -> tuple[int, bytes | None]:
     match value:
         case None:
             return 0, None  # of the type that the statement casts it to
-        case Array():
+        case Encoded():
             return value
         case str():
             return _TEXT, value.encode()
@@ -79,6 +85,11 @@ def encoded(value: Value) -> tuple[int, bytes | None]:
             return _FLOAT8, struct.pack("!d", value)
         case _:
             return _BYTEA, bytes(value)
+
+
+def data_of(values: Sequence[Value]) -> list[bytes | None]:
+    """Their bytes."""
+    return [value[1] if value.__class__ is Encoded else encoded(value)[1] for value in values]
 
 
 def _int_items(data: bytes) -> list[int]:

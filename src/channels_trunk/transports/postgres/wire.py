@@ -15,12 +15,13 @@ from psycopg import pq
 from channels_trunk.exceptions import TransportUnavailable
 
 from .pipe import Notice, Outcome, Pipe, Receive
-from .values import Row, Value, encoded, rows
+from .values import Row, Value, data_of, encoded, rows
 from .watch import Door
 
 __all__ = ["Notice", "Run", "ServerError", "Statement", "Wire"]
 
 _OK = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY)
+_BINARY = [pq.Format.BINARY]
 _PIPELINES = pq.version() >= 14_00_00
 
 Run = Callable[..., Awaitable[list[Row]]]
@@ -114,11 +115,11 @@ class Wire:
     def _send_whole(self, statement: Statement, values: Sequence[Value]) -> None:
         pairs = [encoded(value) for value in values]
         oids, data = [oid for oid, _ in pairs], [item for _, item in pairs]
-        self._pgconn.send_query_params(statement.sql, data, oids, [pq.Format.BINARY] * len(data), pq.Format.BINARY)
+        self._pgconn.send_query_params(statement.sql, data, oids, _BINARY * len(data), pq.Format.BINARY)
 
     def _send_prepared(self, statement: Statement, values: Sequence[Value]) -> None:
-        data = [encoded(value)[1] for value in values]
-        self._pgconn.send_query_prepared(statement.name, data, [pq.Format.BINARY] * len(data), pq.Format.BINARY)
+        data = data_of(values)
+        self._pgconn.send_query_prepared(statement.name, data, _BINARY * len(data), pq.Format.BINARY)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Run]:
@@ -232,9 +233,13 @@ class Wire:
 
     # --- any thread
 
-    def can_start(self, statement: Statement) -> bool:
-        """Whether start() is likely to do it."""
-        return self._pipe.is_free and statement.name in self._prepared
+    def can_start(self) -> bool:
+        """Whether start() is likely to do something that it knows."""
+        return self._pipe.is_free
+
+    def knows(self, statement: Statement) -> bool:
+        """Whether the statement is prepared."""
+        return statement.name in self._prepared
 
     def start(self, statement: Statement, values: Sequence[Value], receive: Receive) -> bool:
         """Send a statement, if it is prepared and none is under way; do not wait. False if nothing was done.

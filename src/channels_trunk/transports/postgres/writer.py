@@ -13,13 +13,15 @@ from channels_trunk.transports.base import Busy, NodeContext
 from .errors import STALE
 from .line import Line
 from .names import Names
-from .values import Value, bytes_array, float_array, int_array, text_array
+from .values import Value, bytes_array, float_array, int_array, text, text_array
 from .wire import ServerError, Statement, Wire
 
 __all__ = ["Writer"]
 
 # A notification holds less than 8,000 bytes; beside the frame there are a row's number and a node's id.
 _LARGEST_FRAME = 5_800
+_NOBODY, _NOTHING = text_array([]), text(b"")
+_MANY_TARGETS = 1_000
 
 
 class QueueRow(NamedTuple):
@@ -35,6 +37,7 @@ class _Call(NamedTuple):
 
     batch: Sequence[Envelope]
     queued: Sequence[QueueRow]
+    statement: Statement
     values: tuple[Value, ...]
     size: int
 
@@ -48,6 +51,8 @@ class Writer:
         self._names = names
         self._bells = names.bells(context.prefix)
         self._wrote = wrote
+        self._prefix, self._node = text(context.prefix.encode()), text(context.node.encode())
+        self._bell_arrays: dict[tuple[int, str], Value] = {}  # of targets alone in a batch
         self._session = 0  # of the connection that may append for this node
         # Not from 0: batches from before the connection was made again are in the log, and must not answer for these.
         self._batch = secrets.randbits(62)
@@ -55,12 +60,12 @@ class Writer:
         self._generation = -1
         self._rest: tuple[_Call, tuple[int, list[int]] | Exception]  # of what was started, for finish()
         self._members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
-        self._publish = Statement(
-            names.fill(
-                "SELECT * FROM {p}publish($1::text, $2::text, $3::bigint, $4::bigint, $5::float8, $6::bytea, "
-                "$7::text[], $8::text, $9::text[], $10::float8[], $11::bytea[], $12::bigint[], $13::float8, "
-                "$14::text[])"
-            )
+        publish = (
+            "SELECT {p}publish($1::text, $2::text, $3::bigint, $4::bigint, $5::float8, $6::bytea, $7::text[], $8::text"
+        )
+        self._publish = Statement(names.fill(f"{publish})"))
+        self._publish_queued = Statement(
+            names.fill(f"{publish}, $9::text[], $10::float8[], $11::bytea[], $12::bigint[], $13::float8, $14::text[])")
         )
         # One statement: a process that stood still in the middle of two would hold up everybody's appends.
         self._fence = Statement(
@@ -92,17 +97,19 @@ class Writer:
     def start(self, batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
         """Send what publish() would send, and do not wait; see StartingTransport."""
         wire = self._line.current()
-        if wire is None or not wire.can_start(self._publish):
+        if wire is None or not wire.can_start():
+            return False
+        call = self._prepared(batch)
+        if not wire.knows(call.statement):
             return False
         self._batch += 1
-        call = self._prepared(batch)
-        return wire.start(self._publish, self._values(call), partial(self._answered, wire, call, done))
+        return wire.start(call.statement, self._values(call), partial(self._answered, wire, call, done))
 
     def _answered(self, wire: Wire, call: "_Call", done: Callable[[Sequence[int] | None], None], outcome: Any) -> None:
         try:
             if isinstance(outcome, TransportUnavailable):
                 raise outcome
-            [(row, generation, refused)] = wire.rows(outcome)
+            [((row, generation, *refused),)] = wire.rows(outcome)
         except (ServerError, TransportUnavailable) as error:
             self._rest = call, error
             done(None)
@@ -110,10 +117,10 @@ class Writer:
         self._newest = row
         self._wrote(call.size)
         if generation != self._generation:
-            self._rest = call, (generation, refused or [])
+            self._rest = call, (generation, refused)
             done(None)
         else:
-            done(self._refused(call, refused or []))
+            done(self._refused(call, refused))
 
     async def finish(self) -> Sequence[int]:
         """Do the rest of what start() began."""
@@ -180,43 +187,50 @@ class Writer:
         return self._call(batch, [e for e in batch if e.kind != Kind.QUEUE], queued)
 
     def _call(self, batch: Sequence[Envelope], log: Sequence[Envelope], queued: Sequence[QueueRow]) -> "_Call":
-        context = self._context
-        frame, expires_at, notify, payload = b"", 0.0, text_array([]), ""
+        frame, expires_at, payload = b"", 0.0, _NOTHING
+        notify: Value = _NOBODY
         if log:
-            frame = context.codec.encode_frame(context.node, log)
+            frame = self._context.codec.encode_frame(self._context.node, log)
             expires_at = max(envelope.expires_at for envelope in log)
-            notify = text_array(sorted({self._bells.of(envelope) for envelope in log}))
+            notify = self._bells_of(log)
             if len(frame) <= _LARGEST_FRAME:
-                payload = binascii.b2a_base64(frame, newline=False).decode()
-        channels = expiries = frames = capacities = hints = None
-        size = len(frame)
-        if queued:
-            packed = [self.queue_frame(context, row.channel, row.envelope) for row in queued]
-            size += sum(map(len, packed))
-            # Once for each channel: nearly all messages of a batch are for the same.
-            room = {channel: _limited(context.capacity_of(channel)) for channel in {row.channel for row in queued}}
-            channels = text_array([row.channel for row in queued])
-            expiries = float_array([row.envelope.expires_at for row in queued])
-            frames = bytes_array(packed)
-            capacities = int_array([room[row.channel] for row in queued])
-            hints = text_array(sorted({self._bells.queue(channel) for channel in room}))
-        values = (
-            expires_at,
-            frame,
-            notify,
-            payload,
-            channels,
-            expiries,
-            frames,
-            capacities,
+                payload = text(binascii.b2a_base64(frame, newline=False))
+        values = (expires_at, frame, notify, payload)
+        if not queued:
+            return _Call(batch, queued, self._publish, values, len(frame))
+        packed = [self.queue_frame(self._context, row.channel, row.envelope) for row in queued]
+        size = len(frame) + sum(map(len, packed))
+        return _Call(batch, queued, self._publish_queued, (*values, *self._queue_values(queued, packed)), size)
+
+    def _bells_of(self, log: Sequence[Envelope]) -> Value:
+        """Whom it concerns."""
+        targets = {(envelope.kind, envelope.target): envelope for envelope in log}
+        if len(targets) > 1:
+            return text_array(sorted(set(map(self._bells.of, targets.values()))))
+        # Most batches have one, and what was worked out for it serves the next.
+        [(target, envelope)] = targets.items()
+        array = self._bell_arrays.get(target)
+        if array is None:
+            if len(self._bell_arrays) >= _MANY_TARGETS:
+                self._bell_arrays.clear()
+            array = self._bell_arrays[target] = text_array([self._bells.of(envelope)])
+        return array
+
+    def _queue_values(self, queued: Sequence[QueueRow], packed: Sequence[bytes]) -> tuple[Value, ...]:
+        context = self._context
+        # Once for each channel: nearly all messages of a batch are for the same.
+        room = {channel: _limited(context.capacity_of(channel)) for channel in {row.channel for row in queued}}
+        return (
+            text_array([row.channel for row in queued]),
+            float_array([row.envelope.expires_at for row in queued]),
+            bytes_array(packed),
+            int_array([room[row.channel] for row in queued]),
             context.clock.wall(),
-            hints,
+            text_array(sorted({self._bells.queue(channel) for channel in room})),
         )
-        return _Call(batch, queued, values, size)
 
     def _values(self, call: "_Call") -> tuple[Value, ...]:
-        context = self._context
-        return (context.prefix, context.node, self._session, self._batch, *call.values)
+        return (self._prefix, self._node, self._session, self._batch, *call.values)
 
     async def begin(self, wire: Wire) -> None:
         """A new session: from now on it alone appends for this node.
@@ -254,7 +268,7 @@ class Writer:
                 if outcome is not None:
                     error, outcome = outcome, None
                     raise error
-                [(row, generation, refused)] = await wire.run(self._publish, *self._values(call))
+                [((row, generation, *refused),)] = await wire.run(call.statement, *self._values(call))
             except ServerError as error:
                 if error.sqlstate != STALE:
                     raise
@@ -267,9 +281,10 @@ class Writer:
                 if not found:
                     await self._check_that_nothing_is_missing()
                     continue
-                [(row, refused)], generation = found, -1
+                [(row, left_out)], generation = found, -1
+                refused = left_out or []
             self._newest = row
-            return generation, refused or []
+            return generation, refused
 
     async def _check_that_nothing_is_missing(self) -> None:
         [(lowest,)] = await self._line.run(self._find_lowest)
