@@ -18,7 +18,7 @@ def keep_room() -> None:
     to process. The pages of each copy, that the system has to hand out and to clear, took 0.3 ms, and the copy 0.03.
     Other C libraries have ways of their own, and are not disturbed by this.
     """
-    global _is_kept  # noqa: PLW0603 - it is the process that has the memory
+    global _is_kept
     if not _is_kept:
         _is_kept = True
         bytes(_ROOM)
