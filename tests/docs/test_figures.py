@@ -16,7 +16,7 @@ from channels_trunk.transports.database import pace as orm_pace
 from channels_trunk.transports.database import part as orm
 from channels_trunk.transports.database import session as orm_session
 from channels_trunk.transports.postgres import connecting, names, settings, writer
-from channels_trunk.transports.postgres import transport as postgres
+from channels_trunk.transports.postgres import part as postgres
 from channels_trunk.transports.postgres import upkeep as postgres_upkeep
 from channels_trunk.transports.sqlite import connection, rings, traffic, transport, upkeep
 from tests.docs.markdown import ROOT, pages, read

@@ -23,10 +23,10 @@ def asked_for(dsn: str) -> int:
 def look_no_more(layer: PostgresChannelLayer) -> None:
     """What hints do not bring is not found by looking now and then."""
 
-    async def nothing(_opened: object) -> None:
+    async def nothing() -> None:
         return
 
-    layer._hub.transport._look_into_queues = nothing  # type: ignore[attr-defined]
+    layer._hub.transport._part.look_into_queues = nothing  # type: ignore[attr-defined]
 
 
 async def send_many(layer: PostgresChannelLayer, count: int) -> None:

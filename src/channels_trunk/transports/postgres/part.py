@@ -1,0 +1,307 @@
+"""One node's part while the database is reached: three connections, and what is done over them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from channels_trunk.envelope import Envelope
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.base import NodeContext
+
+from .connecting import connect, ensure_schema, find_names
+from .errors import translated
+from .hearing import Hearing, listen, listen_holds
+from .line import Line
+from .listener import Listener
+from .moves import Moves
+from .names import Bells, Names
+from .queues import Queues
+from .reading import Reading
+from .settings import PostgresSettings
+from .upkeep import HEARTBEAT, Place, Upkeep
+from .wire import Notice, ServerError, Wire
+from .writer import Writer
+
+__all__ = ["Kept", "Part"]
+
+# How much is written before maintenance comes ahead of its time. Bytes.
+_BUSTLE = 1024 * 1024
+_TIDY_EVERY = 5.0
+_SOON = 0.1
+
+
+class Kept:
+    """What outlives the connections."""
+
+    def __init__(self) -> None:
+        self.place: Place | None = None  # from before the server was away; the position is in the next
+        self.position = 0
+        self.moves = Moves()
+        self.hearing = Hearing()
+
+    def forget(self) -> None:
+        """The node leaves."""
+        self.place = None
+        self.hearing.forget()
+        self.moves.clear()
+
+    def what_was_missed(self, place: Place) -> str:
+        """Why messages for this node may be lost, or nothing."""
+        if self.place is None:
+            return ""
+        if place.epoch != self.place.epoch:
+            return "the server has crashed, or its tables were emptied: what its unlogged tables held is lost"
+        if place.lowest > self.position + 1 or place.head < self.position:
+            return "the log was emptied before this process had read it"
+        return ""
+
+    def where_to_go_on(self, place: Place) -> int:
+        """The position to read from: behind a gap there is what was sent since, which nobody here has read."""
+        if self.place is None:
+            return place.head
+        return place.lowest - 1 if self.what_was_missed(place) else self.position
+
+
+class Part:
+    """From find_tables() to close(); of the hub's loop, but for what says otherwise."""
+
+    names: Names
+    bells: Bells
+    listener: Listener
+    queues: Queues
+    writer: Writer
+    upkeep: Upkeep
+
+    def __init__(self, settings: PostgresSettings, context: NodeContext, kept: Kept, reading: Reading) -> None:
+        self.settings = settings
+        self._context = context
+        self._kept = kept
+        self._reading = reading
+        self._has_tables = False
+        self.keeping = self._line("keep", self._begin_keeping)
+        self.writing = self._line("write", self._begin_writing)
+        self.listening = self._line("listen", self._begin_listening)
+        self.must_poll = False
+        self._task: asyncio.Task[None] | None = None  # polls, or makes the listening connection again
+        self._written = 0
+        self._next_tidy = 0.0
+
+    def _line(self, purpose: str, begin: Callable[[Wire], Awaitable[None]]) -> Line:
+        return Line(partial(self._wire, purpose), begin=begin, on_away=self._context.sink.lost)
+
+    async def _wire(self, purpose: str) -> Wire:
+        return await connect(
+            self.settings,
+            listening=purpose == "listen",
+            application_name=f"channels-trunk {purpose} {self._context.node}",
+            on_notices=self._on_notices,
+            on_came=self._on_came,
+            on_lost=self._on_listening_lost if purpose == "listen" else _nothing,
+        )
+
+    def _on_notices(self, notices: Sequence[Notice]) -> None:
+        # Not the listener's own method: the first connection is made before there is a listener.
+        self.listener.heard(notices)
+
+    def _on_came(self) -> None:
+        self._context.sink.received(())  # has somebody call read_now()
+
+    # --- begin
+
+    async def find_tables(self) -> None:
+        """Connect, and make the tables if they are missing; if this fails, nothing is left to be closed."""
+        first = await self.keeping.wire()
+        try:
+            names = await find_names(first, self.settings)
+            await ensure_schema(first, names, self.settings)
+        except BaseException:
+            self.keeping.close()
+            raise
+        context, kept = self._context, self._kept
+        self.names, self.bells = names, names.bells(context.prefix)
+        self.listener = Listener(context, names)
+        # Before anything can fail: close() notes the listener's position.
+        self.listener.position = kept.position
+        self._reading.begin()
+        self.queues = Queues(self.keeping, context, names, kept.moves, self.listener.hints)
+        self.writer = Writer(self.writing, context, names, self._wrote)
+        self.upkeep = Upkeep(self.keeping, context, names, self.queues)
+        self._first, self._has_tables = first, True
+
+    async def take_part(self) -> None:
+        """Find out what was missed meanwhile, and begin to listen and to write."""
+        upkeep, listener, kept = self.upkeep, self.listener, self._kept
+        await upkeep.hold_alive_lock(self._first)
+        place = await upkeep.find_place()
+        listener.position = kept.where_to_go_on(place)
+        # Before the log is looked at: whoever empties it from now on waits for this node.
+        await upkeep.register(listener.position)
+        place = await upkeep.find_place()
+        gap = kept.what_was_missed(place)
+        kept.position = listener.position = kept.where_to_go_on(place)
+        if kept.place is not None and place.epoch != kept.place.epoch:
+            kept.moves.clear()  # numbers of transactions may come again after a crash
+        kept.place = place
+        if gap:
+            # At once: if what follows fails, the next open() finds nothing missing.
+            self._context.sink.gap(gap)
+        await self.writing.wire()
+        await self.listening.wire()
+        await self.queues.settle()
+
+    # --- what each new session begins with
+
+    async def _begin_keeping(self, wire: Wire) -> None:
+        if self._has_tables:
+            await self._check_epoch(wire)
+            await self.upkeep.hold_alive_lock(wire)
+
+    async def _begin_writing(self, wire: Wire) -> None:
+        await self._check_epoch(wire)
+        await self.writer.begin(wire)
+        self._reading.lead(wire, at_rest=False)
+
+    async def _begin_listening(self, wire: Wire) -> None:
+        await self._check_epoch(wire)
+        await self.upkeep.hold_alive_lock(wire)
+        listener, hearing = self.listener, self._kept.hearing
+        listener.watched = hearing.watched
+        listener.use(wire)
+        own = (self.bells.node(self._context.node), self.bells.everybody)
+        await listen(wire, [*own, *hearing.channels])
+        await listener.catch_up()
+        await self._find_out_whether_listen_holds(wire)
+        await self.look_into_queues()
+        self._reading.lead(wire, at_rest=True)
+
+    async def _check_epoch(self, wire: Wire) -> None:
+        """Raise TransportUnavailable if the tables were emptied since open(), which then has to look anew."""
+        rows = await wire.simple(self.names.fill("SELECT epoch FROM {p}state"))
+        place = self._kept.place
+        if place is None or not rows or rows[0][0] != place.epoch:
+            raise TransportUnavailable(f"{self.settings.where}: the server has crashed, or its tables were emptied")
+
+    def _on_listening_lost(self, _error: Exception) -> None:
+        if not self._has_tables:
+            return
+        # Whoever waits for the mark: it will not come, and says nothing about LISTEN.
+        self.listener.marked.set()
+        if not self.must_poll:
+            # Nobody else would ask for it.
+            self._task = asyncio.create_task(self._listen_again())
+
+    async def _listen_again(self) -> None:
+        with suppress(ServerError, TransportUnavailable):  # the line has told the hub
+            await self.listening.wire()
+
+    # --- where LISTEN does not hold
+
+    async def _find_out_whether_listen_holds(self, wire: Wire) -> None:
+        bell = self.bells.node(self._context.node)
+        holds = not wire.pooled and await listen_holds(self.listener, await self.writing.wire(), bell)
+        if holds or self.must_poll:
+            return
+        self._kept.hearing.say_that_it_polls(self.settings)
+        self.must_poll = True
+        self._task = asyncio.create_task(self._poll())
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.polling_interval)
+            try:
+                await self.listening.wire()
+                await self.listener.catch_up()
+                await self.look_into_queues()
+            except TransportUnavailable:
+                continue  # the line makes another connection, or has told the hub
+            except ServerError as error:
+                self._context.sink.lost(translated(error, self.settings.where))
+                return
+
+    async def look_into_queues(self) -> None:
+        """Tell of the normal channels that hold messages."""
+        if waiting := await self.queues.waiting(self._kept.hearing.watched):
+            self._context.sink.available(waiting)
+
+    # --- any thread
+
+    def read(self) -> list[Envelope]:
+        """Read what the connections brought, and hand over what is whole."""
+        self._reading.read()
+        return self.listener.take()
+
+    def hinted(self) -> Sequence[str]:
+        """The normal channels that hints came for."""
+        return self.listener.hinted()
+
+    def _wrote(self, size: int) -> None:
+        self._written += size
+        if self._written > _BUSTLE:
+            self._written = 0
+            self._context.sink.maintain_soon()
+
+    # --- maintenance
+
+    async def maintain(self) -> float:
+        """Heartbeat, and whatever is due; return in how many seconds to call again."""
+        await self.upkeep.register(self.listener.position)
+        await self.queues.settle()
+        await self.check_place()
+        # A worker that died in the middle of a claim gave its rows back, and nobody was told.
+        await self.look_into_queues()
+        if not self.must_poll:
+            await self.upkeep.mark()
+            self.upkeep.check_hearing(self.listener.marked_at)
+        if not self.settings.auto_trim:
+            return HEARTBEAT
+        return _SOON if await self.tidy() else HEARTBEAT
+
+    async def check_place(self) -> None:
+        """Raise TransportUnavailable if somebody has emptied the tables while the connections stood."""
+        # From before the question: what is heard while it is answered is behind the head that the answer tells.
+        position = self.listener.position
+        place, known = await self.upkeep.find_place(), self._kept.place
+        if known is None or place.epoch != known.epoch or place.head < position:
+            raise TransportUnavailable(f"{self.settings.where}: somebody has emptied the layer's tables")
+
+    async def tidy(self) -> bool:
+        """Remove what has expired, and empty the log if it is time; whether there is more to do."""
+        await self.upkeep.empty_log()
+        clock = asyncio.get_running_loop().time
+        if clock() < self._next_tidy:
+            return False
+        more = await self.upkeep.tidy()
+        self._next_tidy = clock() + (0.0 if more else _TIDY_EVERY)
+        return more
+
+    # --- the end
+
+    async def close(self, *, leave: bool) -> None:
+        """Close the connections; with `leave`, sign off."""
+        if self._task is not None:
+            self._task.cancel()
+        self.listener.stop()
+        self._kept.position = self.listener.position
+        try:
+            if leave:
+                await self.queues.settle()
+                await self.upkeep.leave()
+        except (ServerError, TransportUnavailable):
+            pass  # the others will notice
+        finally:
+            for line in (self.listening, self.writing, self.keeping):
+                line.close()
+            self._reading.end()
+            if leave:
+                self._kept.forget()
+
+    def close_in_child(self) -> None:
+        """After a fork: close the descriptors. libpq never speaks on a connection that another process made."""
+        for line in (self.listening, self.writing, self.keeping):
+            line.close_in_child()
+        self._reading.close_in_child()
+
+
+def _nothing(_error: Exception) -> None:
+    """Whoever uses the line next makes another connection."""

@@ -1,0 +1,62 @@
+"""What a node concludes from what it is told, on parts that are only made up."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.postgres import PostgresSettings
+from channels_trunk.transports.postgres.part import Kept, Part
+from channels_trunk.transports.postgres.reading import Reading
+from channels_trunk.transports.postgres.upkeep import Place
+
+
+def make_part(known: Place, *, position: int, answer: Place, heard_meanwhile: int) -> Part:
+    kept, context = Kept(), SimpleNamespace(sink=SimpleNamespace(lost=None))
+    kept.place = known
+    part: Any = Part(PostgresSettings("dbname=mysite"), context, kept, Reading())  # type: ignore[arg-type]
+    part.listener, part.upkeep = SimpleNamespace(position=position), SimpleNamespace()
+
+    async def find_place() -> Place:
+        part.listener.position += heard_meanwhile
+        return answer
+
+    part.upkeep.find_place = find_place
+    made: Part = part
+    return made
+
+
+async def test_what_is_heard_during_the_question_is_no_sign_of_emptied_tables() -> None:
+    part = make_part(Place(1, 1, 100), position=100, answer=Place(1, 1, 100), heard_meanwhile=5)
+    await part.check_place()
+
+
+@pytest.mark.parametrize("answer", [Place(1, 1, 99), Place(2, 1, 200)], ids=["head", "epoch"])
+async def test_emptied_tables_are_seen(answer: Place) -> None:
+    part = make_part(Place(1, 1, 100), position=100, answer=answer, heard_meanwhile=0)
+    with pytest.raises(TransportUnavailable, match="somebody has emptied the layer's tables"):
+        await part.check_place()
+
+
+@pytest.mark.parametrize(
+    ("position", "found", "goes_on_at", "missed"),
+    [
+        (7, Place(1, 1, 9), 7, ""),
+        (7, Place(1, 8, 9), 7, ""),
+        (7, Place(1, 9, 12), 8, "emptied before this process had read it"),
+        (7, Place(1, 1, 6), 0, "emptied before this process had read it"),
+        (7, Place(2, 1, 9), 0, "the server has crashed"),
+    ],
+)
+def test_where_a_node_goes_on_that_was_cut_off(position: int, found: Place, goes_on_at: int, missed: str) -> None:
+    kept = Kept()
+    kept.place, kept.position = Place(1, 1, 7), position
+    assert kept.where_to_go_on(found) == goes_on_at
+    assert missed in kept.what_was_missed(found)
+    assert bool(missed) == bool(kept.what_was_missed(found))
+
+
+def test_a_node_that_comes_for_the_first_time_has_missed_nothing() -> None:
+    assert Kept().what_was_missed(Place(1, 5, 9)) == ""
+    assert Kept().where_to_go_on(Place(1, 5, 9)) == 9
