@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from channels_trunk.exceptions import TransportUnavailable
-from tests.integration.postgres.test_tls import make_certificate
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, works
+from tests.plugins.certificates import make_certificate
 from tests.plugins.ports import LOOPBACK, free_port
 from tests.plugins.servers import RabbitServer
 from tests.plugins.servers.process import give_to_account
