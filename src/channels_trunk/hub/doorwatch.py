@@ -90,7 +90,7 @@ class Doorwatch:
         if self.watcher is not None:
             self.look_after()
             return
-        if not self._follows_senders or self._receiving or self._threads_receive:
+        if not self._follows_senders or self._threads_receive:
             return
         loop = asyncio._get_running_loop()
         if loop is not self._sender:
@@ -98,7 +98,8 @@ class Doorwatch:
         self._sent += 1
         if loop is not None and self._sent >= _OFTEN:
             self._sent = 0
-            self._watch_in(loop)
+            if all(other.is_closed() for other in tuple(self._receiving)):
+                self._watch_in(loop)
 
     def look_after(self) -> bool:
         """Take the watch from a loop that has ended, as it reads no more; whether there was one. Any thread."""
@@ -193,7 +194,7 @@ class Doorwatch:
             self._timer = None
         self._unwatch_here()
         with self._lock:
-            self._door = self.watcher = None
+            self._door = self.watcher = self._sender = None
             self._receiving = set()
         for loop in list(self._doors):
             self._leave(loop)
