@@ -111,7 +111,8 @@ class Writer:
                 raise outcome
             [((row, generation, *refused),)] = wire.rows(outcome)
         except (ServerError, TransportUnavailable) as error:
-            self._rest = call, error
+            # Without the frames of whoever happened to read, as it is kept.
+            self._rest = call, error.with_traceback(None)
             done(None)
             return
         self._newest = row
