@@ -1,9 +1,10 @@
 """One node's part while the database is reached: three connections, and what is done over them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
@@ -83,7 +84,7 @@ class Part:
         self.writing = self._line("write", self._begin_writing)
         self.listening = self._line("listen", self._begin_listening)
         self.must_poll = False
-        self._task: asyncio.Task[None] | None = None  # polls, or makes the listening connection again
+        self._tasks: set[asyncio.Task[None]] = set()  # one polls, others make connections again
         self._written = 0
         self._next_tidy = 0.0
 
@@ -97,7 +98,7 @@ class Part:
             application_name=f"channels-trunk {purpose} {self._context.node}",
             on_notices=self._on_notices,
             on_came=self._on_came,
-            on_lost=self._on_listening_lost if purpose == "listen" else _nothing,
+            on_lost={"keep": self._on_keeping_lost, "listen": self._on_listening_lost}.get(purpose, _nothing),
         )
 
     def _on_notices(self, notices: Sequence[Notice]) -> None:
@@ -189,11 +190,23 @@ class Part:
         self.listener.marked.set()
         if not self.must_poll:
             # Nobody else would ask for it.
-            self._task = asyncio.create_task(self._listen_again())
+            self._spawn(self._make_again(self.listening))
 
-    async def _listen_again(self) -> None:
+    def _on_keeping_lost(self, _error: Exception) -> None:
+        if self._has_tables:
+            # Perhaps the server went. The other connections may be read by a loop that stands still: look at them here,
+            # and find out whether the server is there.
+            self._on_came()
+            self._spawn(self._make_again(self.keeping))
+
+    async def _make_again(self, line: Line) -> None:
         with suppress(ServerError, TransportUnavailable):  # the line has told the hub
-            await self.listening.wire()
+            await line.wire()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # --- where LISTEN does not hold
 
@@ -204,7 +217,7 @@ class Part:
             return
         self._kept.hearing.say_that_it_polls(self.settings)
         self.must_poll = True
-        self._task = asyncio.create_task(self._poll())
+        self._spawn(self._poll())
 
     async def _poll(self) -> None:
         while True:
@@ -279,8 +292,8 @@ class Part:
 
     async def close(self, *, leave: bool) -> None:
         """Close the connections; with `leave`, sign off."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
         self.listener.stop()
         self._kept.position = self.listener.position
         try:
