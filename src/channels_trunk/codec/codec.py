@@ -17,7 +17,7 @@ from channels_trunk.envelope import Control, Envelope, Kind
 from channels_trunk.exceptions import DecodeError, DecryptError, EncodeError
 
 from .encryption import Cipher
-from .large import LARGE, keep_room
+from .large import WORTH_KEEPING, keep_room
 from .serializers import BaseMessageSerializer, make_serializer
 
 __all__ = ["FRAME_VERSION", "Codec"]
@@ -82,7 +82,7 @@ class Codec:
     def encode_frame(self, origin: str, envelopes: Sequence[Envelope]) -> bytes:
         """Return the frame that carries `envelopes`."""
         data = _encode((origin, self._format, envelopes))
-        if len(data) > LARGE:
+        if len(data) > WORTH_KEEPING:
             keep_room()
         if self._cipher is None:
             return self._plain_head + data
@@ -96,7 +96,7 @@ class Codec:
             data = frame[self._plain_length :] if len(frame) < _LARGE else memoryview(frame)[self._plain_length :]
         else:
             data = self._of_this_prefix(self._opened(frame))
-        if len(data) > LARGE:
+        if len(data) > WORTH_KEEPING:
             keep_room()
         try:
             decoded = _decode_frame(data)

@@ -1,8 +1,8 @@
 """Memory for large frames, that each message would otherwise get from the system anew, page by page."""
 
-__all__ = ["LARGE", "keep_room"]
+__all__ = ["WORTH_KEEPING", "keep_room"]
 
-LARGE = 256 * 1024
+WORTH_KEEPING = 256 * 1024
 """From so many bytes on keep_room() is worth calling."""
 
 # Four copies of a message of the largest size that is allowed by default.
