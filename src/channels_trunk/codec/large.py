@@ -14,7 +14,7 @@ def keep_room() -> None:
     """Have the C library keep what large frames took when they are freed; only the first call does something.
 
     glibc returns a freed block to the system at once, unless a larger one was freed before in the life of the process:
-    so one is freed here, that nobody has touched. A message of 1 MB is copied some seven times on its way from process
+    so one is freed here, that nobody has touched. A message of 1 MB is copied some six times on its way from process
     to process. The pages of each copy, that the system has to hand out and to clear, took 0.3 ms, and the copy 0.03.
     Other C libraries have ways of their own, and are not disturbed by this.
     """
