@@ -11,10 +11,13 @@ from channels_trunk.hub import pump, quiet_log, supervisor
 from channels_trunk.names import MAX_NAME_LENGTH
 from channels_trunk.options import CORE_OPTIONS
 from channels_trunk.router import router, windows
+from channels_trunk.transports.database import beginning as orm_beginning
+from channels_trunk.transports.database import claiming as orm_claiming
 from channels_trunk.transports.database import nodes as orm_nodes
 from channels_trunk.transports.database import pace as orm_pace
 from channels_trunk.transports.database import part as orm
 from channels_trunk.transports.database import session as orm_session
+from channels_trunk.transports.database import transport as orm_transport
 from channels_trunk.transports.postgres import connecting, names, settings, writer
 from channels_trunk.transports.postgres import part as postgres
 from channels_trunk.transports.postgres import upkeep as postgres_upkeep
@@ -63,6 +66,14 @@ FIGURES = [
     Figure(ORM, "after ten seconds", orm_session._STANDSTILL == 10),
     Figure(ORM, "given up after a second", orm_session._LOCK_WAIT == 1),
     Figure("docs/howto/database.md", "again within 2 ms", orm_pace._QUICKEST == 0.002),
+    Figure(ORM, "finds four messages and more", orm._MANY == 4),
+    Figure(ORM, "does not answer rings for two milliseconds", orm_transport._DEAF_FOR == 0.002),
+    Figure(
+        ORM,
+        "every tenth of a millisecond, and after five milliseconds every millisecond",
+        (orm_beginning._SOON, orm_beginning._LONG, orm_beginning._LATER) == (0.0001, 0.005, 0.001),
+    ),
+    Figure(ORM, "for five milliseconds at most", orm_claiming._REST == 0.005),
     Figure("docs/howto/database.md", "looks once a second", orm._RESTING_LOOK == 1),
     Figure(LOG, "A row of up to 2 KiB", rings._LARGEST_ROW == 2 * 1024),
     Figure(LOG, "A letter of up to 64 KiB", rings.LONGEST == 64 * 1024),

@@ -140,6 +140,7 @@ def find_settings(values: Mapping[str, Any], is_awaited: Callable[[], bool]) -> 
         polling_idle_timeout=values["polling_idle_timeout"],
         # Only there does somebody drop the database while it is in use: and only PostgreSQL refuses.
         lets_go=connections[alias].vendor == "postgresql" and _is_test_database(alias),
+        is_a_file=connections[alias].vendor == "sqlite",
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from channels_trunk.models import QueuedMessage
 from channels_trunk.names import new_node_id
 from channels_trunk.testing import eventually
 from channels_trunk.transports.base import NodeContext
-from channels_trunk.transports.database import DatabaseTransport, claiming
+from channels_trunk.transports.database import DatabaseTransport, claiming, pace
+from channels_trunk.transports.database import transport as module
 from channels_trunk.transports.database.names import stored_name
 from channels_trunk.transports.database.session import Session
 from channels_trunk.transports.database.worker import GivenUp
@@ -66,8 +67,14 @@ async def test_a_send_does_not_take_its_way_through_the_hubs_thread(
         enough.set()
 
 
-class NobodyListens:
-    """What a transport tells its hub is of no matter here."""
+class Told:
+    """What a transport tells its hub, as far as it matters here."""
+
+    def __init__(self) -> None:
+        self.hints: list[Sequence[str]] = []
+
+    def available(self, channels: Sequence[str]) -> None:
+        self.hints.append(channels)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None
@@ -83,7 +90,7 @@ async def make_transport(sqlite_alias: DjangoDatabase) -> AsyncIterator[Callable
         layer = DatabaseChannelLayer(database=sqlite_alias.alias, prefix=prefix, polling_interval=60)
         transport = DatabaseTransport(lambda: find_settings(layer._values, lambda: True))
         codec = Codec(serializer_format="msgpack", cipher=None, prefix=prefix)
-        sink: Any = NobodyListens()
+        sink: Any = Told()
         await transport.open(NodeContext(new_node_id(), prefix, codec, sink, SYSTEM_CLOCK, lambda _: 100))
         made.append(transport)
         await transport.watch(frozenset({"jobs"}))
@@ -105,6 +112,7 @@ async def test_a_channel_that_was_emptied_is_not_claimed_from_until_the_next_loo
     """A claim keeps others from writing; receivers that come back at once find nothing as a rule."""
     monkeypatch.setattr(claiming, "_REST", 60)
     one, other = await make_transport(), await make_transport()
+    other._opened.part.ring = lambda _nodes: None
     assert await one.claim("jobs", 5) == []
     await other.publish([job()])
     assert await one.claim("jobs", 5) == []
@@ -122,11 +130,51 @@ async def test_a_channel_that_was_emptied_rests_no_longer_than_that(
     make_transport: Callable[[], Awaitable[DatabaseTransport]],
 ) -> None:
     one, other = await make_transport(), await make_transport()
+    other._opened.part.ring = lambda _nodes: None
     assert await one.claim("jobs", 5) == []
     await other.publish([job()])
     async with asyncio.timeout(10):
         while not await one.claim("jobs", 5):
             await asyncio.sleep(0)
+
+
+def hints(transport: DatabaseTransport) -> int:
+    sink: Any = transport._context.sink
+    return len(sink.hints)
+
+
+async def test_processes_wake_each_other(make_transport: Callable[[], Awaitable[DatabaseTransport]]) -> None:
+    """By itself each of them would look after a minute."""
+    one, other = await make_transport(), await make_transport()
+    before = hints(one)
+    await other.publish([job()])
+    await eventually(lambda: hints(one) > before, within=10)
+    assert len(await one.claim("jobs", 5)) == 1
+
+
+async def test_who_has_much_to_do_is_not_woken_for_each_batch(
+    make_transport: Callable[[], Awaitable[DatabaseTransport]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_DEAF_FOR", 60)
+    monkeypatch.setattr(pace, "_QUICKEST", 60)
+    one, other = await make_transport(), await make_transport()
+    before = hints(one)
+    await other.publish([job()])
+    await eventually(lambda: hints(one) > before, within=10)
+    assert one._opened.part.is_busy()
+    await other.publish([job()])
+    await eventually(lambda: not is_heard(one), within=10)
+    monkeypatch.setattr(module, "_DEAF_FOR", 0)
+    one._listen(one._opened)
+    await other.publish([job()])
+    await eventually(lambda: is_heard(one), within=10)
+
+
+def is_heard(transport: DatabaseTransport) -> bool:
+    """Whether this loop waits for rings at a transport."""
+    bell = transport._opened.bell
+    loop: Any = asyncio.get_running_loop()
+    return bell is not None and bell.fileno() in loop._selector.get_map()
 
 
 async def test_what_was_not_stored_when_the_connection_ends_is_not_stored_later(

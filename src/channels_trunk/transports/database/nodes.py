@@ -42,7 +42,7 @@ class Nodes:
         """Read again what has changed since."""
         if head.generation == self.generation:
             return
-        self.others = frozenset(self._others().values_list("node", flat=True))
+        self.others = frozenset(map(plain_name, self._others().values_list("node", flat=True)))
         members: dict[str, dict[str, float | None]] = {}
         for group, channel, ends in self._queues.members():
             members.setdefault(plain_name(group), {})[plain_name(channel)] = ends

@@ -1,10 +1,11 @@
 """One node's part in the log: begins, reads, keeps up. Everything here is for the worker's thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from channels_trunk.envelope import Envelope
+from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.names import channel_owner
 from channels_trunk.transports.base import Busy, NodeContext
 from channels_trunk.transports.frames import envelopes_for_node
 
@@ -36,6 +37,8 @@ _RESTING_LOOK = 1.0
 _DOUBTS = 2 * _RESTING_LOOK
 # A backlog is read between other jobs; this much of it at once, before others are told how far this node is.
 _PAGES = 20
+# Who sends or finds so many messages at once is in no conversation, where each waits for the other's answer.
+_MANY = 4
 _MODELS = ("Sequencer", "LogRow", "QueuedMessage", "Member", "Node")
 
 
@@ -67,7 +70,9 @@ class Part:
             session, context, log=self._log, queues=self.queues, nodes=self.nodes, expired=self.claiming.expired
         )
         now = context.clock.monotonic()
-        self._pace = Pace(settings.polling_interval, settings.polling_idle_timeout, now=now)
+        self._pace = Pace(
+            settings.polling_interval, settings.polling_idle_timeout, in_a_file=settings.is_a_file, now=now
+        )
         self._place: Place | None = None
         self._stamp = (0, 0)  # the ranks at the ends of the queues, when they were looked at
         self._queues_checked_at = self._looked_at = self._said_here_at = now
@@ -75,6 +80,7 @@ class Part:
         self._bustle = 0
         self.watched: frozenset[str] = frozenset()
         self.look_soon: Callable[[float], None] = lambda _seconds: None
+        self.ring: Callable[[Iterable[str]], None] = lambda _nodes: None
 
     @property
     def place(self) -> Place | None:
@@ -180,7 +186,7 @@ class Part:
             self._note_bytes(len(frame))
             envelopes += envelopes_for_node(self._context, frame)
         if found.frames:
-            self._pace.stir(self._context.clock.monotonic())
+            self._pace.stir(self._context.clock.monotonic(), much=len(envelopes) >= _MANY)
         if envelopes:
             self._context.sink.received(envelopes)
         return found.more
@@ -191,11 +197,16 @@ class Part:
             return
         waiting = self.queues.waiting(self.watched)
         if stamp != self._stamp:
-            self._pace.stir(now)
+            self._stir_by_jobs(head.back - self._stamp[0], now)
         self._stamp, self._queues_checked_at = stamp, now
         if waiting:
             self.claiming.rest_no_more(waiting)
             self._context.sink.available(waiting)
+
+    def _stir_by_jobs(self, jobs: int, now: float) -> None:
+        if self._pace.quiet_for(now) <= 0:
+            jobs = 0  # this look has found messages in the log, too: mailboxes hold less than channels of jobs
+        self._pace.stir(now, much=True, jobs=jobs)
 
     def watch(self, channels: frozenset[str]) -> None:
         """Look at these queues, too, from now on."""
@@ -212,7 +223,9 @@ class Part:
     def publish(self, batch: list[Envelope]) -> list[int]:
         """Append a batch; return the indexes of those whose normal channel is full."""
         published = self._writer.publish(batch)
-        self._keep_up(published)
+        self._keep_up(published, much=len(batch) >= _MANY)
+        if published.size:
+            self.ring(self._concerned(batch, published))
         for channel in published.dropped:
             self._context.sink.dropped(channel)
         if own := published.filled & self.watched:
@@ -220,14 +233,30 @@ class Part:
             self._context.sink.available(sorted(own))
         return list(published.refused)
 
-    def _keep_up(self, published: Published) -> None:
+    def _concerned(self, batch: list[Envelope], published: Published) -> Iterable[str]:
+        """The nodes that should look because of this."""
+        others = self.nodes.others
+        if published.filled:
+            return others  # nobody knows who waits for jobs
+        targets: set[str] = set()
+        for envelope in batch:
+            if envelope.kind == Kind.GROUP or envelope.target == EVERY_NODE:
+                return others
+            targets.add(envelope.target if envelope.kind == Kind.CONTROL else channel_owner(envelope.target) or "")
+        return targets & others
+
+    def is_busy(self) -> bool:
+        """Whether there is so much traffic that each look finds some; any thread."""
+        return self._pace.is_busy(self._context.clock.monotonic())
+
+    def _keep_up(self, published: Published, *, much: bool) -> None:
         """Our own row is read, if it is the next; and an answer may come soon."""
         place = self._place
         if published.position is not None and place is not None and published.position == place.cursor + 1:
             self._place = place._replace(cursor=published.position)
         self._note_bytes(published.size)
         if published.size:
-            self._pace.stir(self._context.clock.monotonic())
+            self._pace.stir(self._context.clock.monotonic(), much=much)
             self.look_soon(self._pace.wait())
 
     def _note_bytes(self, size: int) -> None:

@@ -22,6 +22,9 @@ class DatabaseSettings:
     lets_go: bool = False
     """Do without a connection between looks while nothing happens: somebody may want to drop the database."""
 
+    is_a_file: bool = False
+    """All processes that use it are on one machine."""
+
     @property
     def where(self) -> str:
         """For messages."""

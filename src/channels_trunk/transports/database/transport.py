@@ -10,6 +10,7 @@ from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, StartingTransport
 
+from .bell import Bell
 from .claiming import Unsettled
 from .part import Part, Place
 from .session import Session
@@ -26,6 +27,8 @@ _OPEN_RETRY = 0.02
 # How long the thread may take to come to its end, before its connection is cut. Seconds.
 _END_WITHIN = 1.0
 _END_RETRY = 0.002
+# How long rings wait where there is much traffic. Seconds.
+_DEAF_FOR = 0.002
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class _Open:
     session: Session
     part: Part
     worker: Worker
+    bell: Bell | None
     has_begun: bool = False
 
 
@@ -64,7 +68,10 @@ class DatabaseTransport(StartingTransport):
         worker = Worker(f"channels-trunk-db-{context.node}", look=part.look, end=session.end, clock=context.clock)
         part.look_soon = worker.look_within
         part.watch(self._watched)
-        self._open = opened = _Open(session, part, worker)
+        bell = Bell(context.node) if settings.is_a_file else None
+        if bell is not None:
+            part.ring = bell.ring
+        self._open = opened = _Open(session, part, worker, bell)
         give_up_at = context.clock.monotonic() + _OPEN_PATIENCE
         while True:
             try:
@@ -79,6 +86,25 @@ class DatabaseTransport(StartingTransport):
                 break
         opened.has_begun = True
         worker.look_within(0)
+        self._listen(opened)
+
+    def _listen(self, opened: _Open) -> None:
+        if self._open is opened and opened.bell is not None and (bell := opened.bell.fileno()) is not None:
+            asyncio.get_running_loop().add_reader(bell, self._rung, opened)
+
+    def _rung(self, opened: _Open) -> None:
+        if opened.bell is None:
+            return
+        opened.bell.answer()
+        opened.worker.look_within(0)
+        if opened.part.is_busy():
+            # Each look is to find some: rings wait for a while, and those who ring find that out.
+            self._stop_listening(opened)
+            asyncio.get_running_loop().call_later(_DEAF_FOR, self._listen, opened)
+
+    def _stop_listening(self, opened: _Open) -> None:
+        if opened.bell is not None and (bell := opened.bell.fileno()) is not None:
+            asyncio.get_running_loop().remove_reader(bell)
 
     def _lost(self, error: Exception) -> None:
         opened = self._open
@@ -102,6 +128,9 @@ class DatabaseTransport(StartingTransport):
         if not await _ends(worker, within=_END_WITHIN):
             opened.session.cut()
             await _ends(worker, within=_END_WITHIN)
+        if opened.bell is not None:
+            self._stop_listening(opened)
+            opened.bell.close()
         self._open = None
         self._place = None if leave else part.place
         if leave:
@@ -123,6 +152,8 @@ class DatabaseTransport(StartingTransport):
         """In the child of a fork: close what is the parent's, without a word to the server."""
         if self._open is not None:
             self._open.session.abandon()
+            if self._open.bell is not None:
+                self._open.bell.abandon()
 
     # --- what the hub asks for
 

@@ -1,6 +1,9 @@
 """Parts of the database transport that need no database."""
 
+import os
+import select
 import sqlite3
+import sys
 import threading
 from typing import Any
 
@@ -10,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels_trunk.clock import SYSTEM_CLOCK
+from channels_trunk.names import new_node_id
+from channels_trunk.transports.database.bell import Bell
 from channels_trunk.transports.database.errors import Trouble, trouble_of
 from channels_trunk.transports.database.names import plain_name, stored_name
 from channels_trunk.transports.database.pace import Pace
@@ -81,22 +86,85 @@ def test_errors_are_told_apart_by_their_codes(raised: Error, trouble: Trouble) -
 
 
 def test_pace_is_quick_after_traffic_and_slows_down() -> None:
-    pace = Pace(0.04, 100, now=0)
+    pace = Pace(0.04, 100, in_a_file=True, now=0)
     assert pace.wait() == 0.04
-    pace.stir(now=1)
+    pace.stir(now=1, much=False)
     waits = [pace.wait() for _ in range(12)]
     assert waits == sorted(waits)
     assert waits[0] < 0.005
     assert waits[-1] == 0.04
 
 
+def test_a_node_is_busy_after_much_traffic() -> None:
+    pace = Pace(0.04, 100, in_a_file=True, now=0)
+    pace.stir(now=1, much=False)
+    assert not pace.is_busy(1)
+    pace.stir(now=2, much=True)
+    assert pace.is_busy(2.001)
+    assert not pace.is_busy(2.1)
+
+
+@pytest.mark.parametrize(("in_a_file", "many"), [(True, 16), (False, 2)])
+def test_pace_is_slower_among_many_jobs(in_a_file: bool, many: int) -> None:
+    pace = Pace(0.04, 100, in_a_file=in_a_file, now=0)
+    pace.stir(now=1, much=True)
+    quick = pace.wait()
+    pace.stir(now=2, much=True, jobs=many - 1)
+    assert pace.wait() == quick
+    pace.stir(now=3, much=True, jobs=many)
+    assert pace.wait() > quick
+
+
+def test_a_bell_is_heard_until_it_is_answered() -> None:
+    one, other = Bell(new_node_id()), Bell(node := new_node_id())
+    ears = other.fileno()
+    assert ears is not None
+    one.ring([new_node_id(), node])
+    assert select.select([ears], [], [], 10)[0]
+    other.answer()
+    assert not select.select([ears], [], [], 0)[0]
+    for _ in range(1_000):  # nobody answers, and nobody is held up
+        one.ring([node])
+    other.answer()
+    other.close()
+    one.ring([node])
+    assert other.fileno() is None
+    other.answer()
+    one.close()
+    one.ring([node])
+
+
+def test_a_bell_that_a_fork_has_copied_stays_its_parents() -> None:
+    one, parents = Bell(new_node_id()), Bell(node := new_node_id())
+    ears = parents.fileno()
+    assert ears is not None
+    copy = os.dup(ears)
+    parents.abandon()
+    one.ring([node])
+    assert select.select([copy], [], [], 10)[0]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(ears)
+    os.close(copy)
+    one.close()
+
+
+def test_where_there_are_no_such_sockets_nobody_rings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    bell = Bell(new_node_id())
+    assert bell.fileno() is None
+    bell.ring([new_node_id()])
+    bell.answer()
+    bell.close()
+    bell.abandon()
+
+
 def test_a_node_rests_only_without_traffic_and_receivers() -> None:
-    pace = Pace(0.04, 100, now=0)
-    pace.stir(now=5)
+    pace = Pace(0.04, 100, in_a_file=True, now=0)
+    pace.stir(now=5, much=False)
     assert not pace.rests(105, lambda: False)
     assert not pace.rests(105.1, lambda: True)
     assert pace.rests(105.1, lambda: False)
-    pace.stir(now=106)
+    pace.stir(now=106, much=True)
     assert not pace.rests(107, lambda: False)
 
 
