@@ -143,7 +143,10 @@ class Transport(ABC):
 
     @abstractmethod
     async def claim(self, channel: str, limit: int) -> Sequence[Claimed]:
-        """Take up to `limit` unexpired messages out of a normal channel, oldest first; nobody else gets them."""
+        """Take up to `limit` unexpired messages out of a normal channel, oldest first; nobody else gets them.
+
+        It may be more of them if they were put back together, and are not to be taken apart.
+        """
 
     @abstractmethod
     async def restore(self, claimed: Sequence[Claimed]) -> None:

@@ -1,9 +1,11 @@
 """Claimed messages that nobody took: back to the front of their channels, by a priority above that of all others.
 
-AMQP has no other way to the front for what was acknowledged. What finds its channel full waits here, where claims of
-this node find it first, and is tried again.
+AMQP has no other way to the front for what was acknowledged. Those of one channel go back as one message: one by
+one, and claimed again in part, they would come to stand in the wrong order. What finds its channel full waits here,
+where claims of this node find it first, and is tried again.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 
@@ -18,7 +20,10 @@ from .publishing import Publication
 from .settings import RabbitMQSettings
 from .workers import Workers
 
-__all__ = ["GivingBack"]
+__all__ = ["GivingBack", "blocks_of"]
+
+_UNKNOWN = "the connection ended while messages were given back to normal channels"
+_MOST_BYTES = 1_048_576
 
 
 class GivingBack:
@@ -28,13 +33,14 @@ class GivingBack:
         self._context = context
         self._settings = settings
         self._waiting: deque[Claimed] = deque()
+        self._left: dict[int, Claimed] = {}  # what a call that was cancelled had sent
         self._number = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def take(self, channel: str, limit: int) -> list[Claimed]:
-        """What waits here for this channel."""
+    def take(self, channel: str, limit: int | None = None) -> list[Claimed]:
+        """What waits here for this channel, or so much of it."""
         found = [message for message in self._waiting if message.channel == channel][:limit] if self._waiting else []
         for message in found:
             self._waiting.remove(message)
@@ -46,20 +52,38 @@ class GivingBack:
 
     async def give(self, link: Link, workers: Workers, messages: Sequence[Claimed]) -> None:
         """Send them back; raises AmqpError if they have not left."""
-        now = self._context.clock.wall()
-        fresh = [message for message in messages if message.expires_at > now]
-        await workers.declare(sorted({message.channel for message in fresh}))
+        messages = self._not_left(messages)
+        channels = list({message.channel: None for message in messages})
+        await workers.declare(channels)
+        for channel in channels:
+            # What is at hand here is younger.
+            await workers.release(channel)
         if link.connection.is_over:
             raise AmqpError("the connection was lost")
+        now = self._context.clock.wall()
+        # What waits here is younger, too, and must not be the first to go.
+        together = [*messages, *(message for channel in channels for message in self.take(channel))]
+        blocks = blocks_of([message for message in together if message.expires_at > now])
+        if not blocks:
+            return
         try:
-            outcome = await confirmed(link, [self._publication(message, now) for message in fresh])
+            outcome = await confirmed(link, [self._publication(block, now) for block in blocks])
         except AmqpError:
             # They are there, or they are not; sent once more they might be there twice.
-            self._context.sink.gap("the connection ended while messages were given back to normal channels")
+            self._context.sink.gap(_UNKNOWN)
             return
+        except asyncio.CancelledError:
+            self._left.update((id(message), message) for message in messages)
+            self._context.sink.gap(_UNKNOWN)
+            raise
         for index in outcome.lost:
-            workers.forget(fresh[index].channel)
-        self._waiting.extend(fresh[index] for index in sorted((*outcome.refused, *outcome.lost)))
+            workers.forget(blocks[index][0].channel)
+        for index in sorted((*outcome.refused, *outcome.lost)):
+            self._waiting.extend(blocks[index])
+
+    def _not_left(self, messages: Sequence[Claimed]) -> list[Claimed]:
+        """Without those that a call which was cancelled has sent; the same objects, not equal ones."""
+        return [message for message in messages if self._left.pop(id(message), None) is None]
 
     async def give_again(self, link: Link, workers: Workers) -> None:
         """Try what waits here once more."""
@@ -69,15 +93,16 @@ class GivingBack:
             try:
                 await self.give(link, workers, messages)
             except BaseException:
-                self._waiting.extendleft(reversed(messages))
+                self._waiting.extendleft(reversed(self._not_left(messages)))
                 raise
 
-    def _publication(self, message: Claimed, now: float) -> Publication:
+    def _publication(self, block: Sequence[Claimed], now: float) -> Publication:
         self._number += 1
-        envelope = Envelope(Kind.QUEUE, message.channel, message.expires_at, message.body)
+        channel = block[0].channel
+        envelopes = [Envelope(Kind.QUEUE, channel, message.expires_at, message.body) for message in block]
         publication = published(
-            Parcel(Kind.QUEUE, message.channel, [0]),
-            [envelope],
+            Parcel(Kind.QUEUE, channel, list(range(len(block)))),
+            envelopes,
             codec=self._context.codec,
             node=self._context.node,
             topology=self._settings.topology,
@@ -87,3 +112,18 @@ class GivingBack:
         # Beside the numbers of what is published for the first time.
         identity = publication.properties.message_id + b".back"
         return publication._replace(properties=publication.properties._replace(priority=9, message_id=identity))
+
+
+def blocks_of(messages: Sequence[Claimed]) -> list[list[Claimed]]:
+    """What goes back as one message each: of one channel, in order, and not larger than a broker takes."""
+    blocks: list[list[Claimed]] = []
+    latest: dict[str, tuple[list[Claimed], int]] = {}
+    for message in messages:
+        block, size = latest.get(message.channel, ([], 0))
+        size += len(message.body)
+        if not block or size > _MOST_BYTES:
+            block, size = [], len(message.body)
+            blocks.append(block)
+        block.append(message)
+        latest[message.channel] = block, size
+    return blocks

@@ -50,7 +50,7 @@ _THOROUGHLY_EVERY = 600.0
 class RabbitMQTransport(ReadableTransport, StartingTransport):
     """Runs on the hub's loop, over one connection, which callers' threads write to and receivers' loops read."""
 
-    capabilities = Capabilities(crosses_processes=True, needs_interest=True, starts=True)
+    capabilities = Capabilities(crosses_processes=True, needs_interest=True, claims_ahead=True, starts=True)
 
     def __init__(self, settings: RabbitMQSettings) -> None:
         self._settings = settings

@@ -6,17 +6,16 @@ twice. If the connection is lost in between, what is being claimed may be lost, 
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import DecodeError
 from channels_trunk.transports.base import Claimed
 
-from .channel import Channel, Delivery
-from .errors import AmqpError
+from .channel import Delivery
+from .consuming import Consuming
 from .inbox import envelope_of_plain
+from .lane import Lane
 from .ledger import Ledger
 from .link import Link
 from .topology import FRAME_TYPE
@@ -24,21 +23,6 @@ from .topology import FRAME_TYPE
 __all__ = ["Workers"]
 
 logger = logging.getLogger("channels_trunk")
-
-# A message that came for a receiver that has gone meanwhile is given back after so many seconds. A claim that comes
-# later finds it in its queue again.
-_HOLD = 0.02
-
-
-class _Watch:
-    """What the transport does about one channel for as long as receivers may wait there."""
-
-    __slots__ = ("held", "is_consuming", "timer")
-
-    def __init__(self) -> None:
-        self.held: deque[Delivery] = deque()
-        self.is_consuming = False
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class Workers:
@@ -50,8 +34,7 @@ class Workers:
         self._noted = noted  # channels that this node has noted in the ledger
         self._complained = complained
         self._declared: set[str] = set()
-        self._watches: dict[str, _Watch] = {}
-        self._lane: Channel | None = None
+        self._consuming = Consuming(link, gone=self._declared.difference_update)
 
     # --- queues
 
@@ -86,58 +69,37 @@ class Workers:
     # --- claiming
 
     async def claim(self, channel: str, limit: int) -> list[Claimed]:
-        """Take messages; if there are too few, have the sink told when more come."""
+        """Take messages, more than asked for if some have to be taken together.
+
+        If there are too few, the sink is told when more come.
+        """
         await self.declare([channel])
         found: list[Claimed] = []
-        while len(found) < limit:
-            taken = await self._take(channel, limit - len(found))
+        while not found:
+            lane = await self._consuming.open_lane()
+            taken = await self._consuming.take(lane, channel, limit)
+            found, count = self._read(channel, taken, limit)
+            self._consuming.follow(lane, channel, limit, enough=count < len(taken) or count >= limit)
+            self._consuming.leave(lane, channel, taken[count:])
             if not taken:
                 break
-            found += self._read(channel, taken)
-        await self._follow(channel, satisfied=len(found) >= limit)
+            await self._acknowledge(lane, channel, taken[:count])
         return found
 
-    async def _take(self, channel: str, limit: int) -> list[Delivery]:
-        lane = await self._open_lane()
-        watch = self._watches.get(channel)
-        taken: list[Delivery] = []
-        if watch is not None and watch.is_consuming:
-            # What is there is here, or on its way.
-            while watch.held and len(taken) < limit:
-                taken.append(watch.held.popleft())
-            self._rest(watch)
-        else:
-            taken = await self._get(lane, channel, limit)
-        if taken:
-            for delivery in taken:
-                lane.ack(delivery.tag)
-            await self._settled(lane, channel)
-        return taken
-
-    async def _get(self, lane: Channel, channel: str, limit: int) -> list[Delivery]:
-        queue = self._link.settings.topology.channel_queue_name(channel)
-        answers = [lane.get(queue) for _ in range(limit)]
+    async def _acknowledge(self, lane: Lane, channel: str, taken: Sequence[Delivery]) -> None:
         try:
-            return [delivery for answer in answers if (delivery := await answer) is not None]
-        except BaseException:
-            for answer in answers:
-                # What has come goes back; what still comes does so by itself.
-                if not answer.cancel() and not answer.cancelled() and answer.exception() is None and answer.result():
-                    lane.requeue(answer.result().tag)
-            raise
-
-    async def _settled(self, lane: Channel, channel: str) -> None:
-        """Return when the broker knows what was acknowledged: it answers in order."""
-        try:
-            await asyncio.shield(lane.limit(1))
+            await asyncio.shield(lane.acknowledge(taken))
         except BaseException:
             self._link.context.sink.gap(f"the connection ended while messages of channel {channel} were being taken")
             raise
 
-    def _read(self, channel: str, taken: Sequence[Delivery]) -> list[Claimed]:
+    def _read(self, channel: str, taken: Sequence[Delivery], limit: int) -> tuple[list[Claimed], int]:
+        """What is in as many deliveries as are enough, and how many those are."""
         now = self._link.context.clock.wall()
         found: list[Claimed] = []
-        for delivery in taken:
+        for count, delivery in enumerate(taken):
+            if len(found) >= limit:
+                return found, count
             try:
                 found += [
                     Claimed(channel, envelope.expires_at, envelope.body)
@@ -146,7 +108,7 @@ class Workers:
                 ]
             except DecodeError as error:
                 self._link.context.sink.skipped(error)
-        return found
+        return found, len(taken)
 
     def _envelopes(self, delivery: Delivery) -> Sequence[Envelope]:
         if delivery.properties.content_type == FRAME_TYPE:
@@ -155,91 +117,10 @@ class Workers:
 
     # --- watching
 
+    async def release(self, channel: str) -> None:
+        """Give back what is at hand of this channel, and is not claimed."""
+        await self._consuming.release(channel)
+
     async def watch(self, channels: frozenset[str]) -> None:
-        """These are the channels that claims may come for; a consumer begins with a claim that found too little."""
-        for channel in set(self._watches) - channels:
-            await self._follow(channel, satisfied=True)
-            del self._watches[channel]
-        for channel in channels - set(self._watches):
-            self._watches[channel] = _Watch()
-
-    async def _follow(self, channel: str, *, satisfied: bool) -> None:
-        watch = self._watches.get(channel)
-        if watch is None:
-            return
-        if satisfied:
-            await self._stop(channel, watch)
-        elif not watch.is_consuming:
-            watch.is_consuming = True
-            lane = await self._open_lane()
-            await lane.limit(1)
-            queue = self._link.settings.topology.channel_queue_name(channel)
-            await lane.consume(queue, channel, lambda delivery: self._came(lane, channel, delivery))
-
-    async def _stop(self, channel: str, watch: _Watch) -> None:
-        if not watch.is_consuming:
-            return
-        held = list(watch.held)
-        watch.held.clear()
-        watch.is_consuming = False
-        self._rest(watch)
-        await self._end_consumer(await self._open_lane(), channel, held)
-
-    def _end_consumer(self, lane: Channel, channel: str, held: Sequence[Delivery]) -> "asyncio.Future[Any]":
-        # In this order: what went back while the consumer is there would come to it again, and a get() that follows
-        # would find what is behind it.
-        ended = lane.cancel(channel)
-        for delivery in held:
-            lane.requeue(delivery.tag)
-        return ended
-
-    def _rest(self, watch: _Watch) -> None:
-        if watch.timer is not None and not watch.held:
-            watch.timer.cancel()
-            watch.timer = None
-
-    def _came(self, lane: Channel, channel: str, delivery: Delivery) -> None:
-        watch = self._watches.get(channel)
-        if watch is None or not watch.is_consuming:
-            lane.requeue(delivery.tag)
-            return
-        watch.held.append(delivery)
-        if watch.timer is None:
-            watch.timer = asyncio.get_running_loop().call_later(_HOLD, self._unwanted, lane, channel, watch)
-        self._link.context.sink.available([channel])
-
-    def _unwanted(self, lane: Channel, channel: str, watch: _Watch) -> None:
-        watch.timer = None
-        if watch.held and watch.is_consuming:
-            held = list(watch.held)
-            watch.held.clear()
-            watch.is_consuming = False
-            self._end_consumer(lane, channel, held)
-
-    # --- the channel for all this
-
-    async def _open_lane(self) -> Channel:
-        if self._lane is None or self._lane.error is not None:
-            self._lane = lane = await self._link.lane()
-            lane.on_cancelled = self._consumer_gone
-            lane.on_closed = self._lane_closed
-        return self._lane
-
-    def _consumer_gone(self, channel: str) -> None:
-        """The broker ended a consumer: its queue was deleted, or the queue's node has gone."""
-        self.forget(channel)
-        if (watch := self._watches.get(channel)) is not None:
-            watch.held.clear()
-            watch.is_consuming = False
-            self._rest(watch)
-        self._link.context.sink.available([channel])
-
-    def _lane_closed(self, error: AmqpError) -> None:
-        """A queue was not there; what was not acknowledged is back at the others."""
-        self._declared.clear()
-        for watch in self._watches.values():
-            watch.held.clear()
-            watch.is_consuming = False
-            self._rest(watch)
-        if not self._link.connection.is_over:
-            self._link.context.sink.available(sorted(self._watches))
+        """These are the channels that claims may come for."""
+        await self._consuming.watch(channels)

@@ -1,0 +1,141 @@
+"""Jobs that a process has claimed, or has at hand, for receivers that are busy: none is lost, and none overtaken."""
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+
+from channels_trunk.hub.stock import _MOST
+from channels_trunk.layers import RabbitMQChannelLayer
+from channels_trunk.testing import eventually
+from tests.integration.rabbitmq.conftest import MakeLayer
+
+JOBS = 400
+# A job that takes longer than those before it: what was claimed ahead goes back meanwhile.
+LONG_SECONDS = 0.08
+QUICK_WORKER = """
+import asyncio, sys
+from channels_trunk.layers import RabbitMQChannelLayer
+
+async def work():
+    layer = RabbitMQChannelLayer(host=sys.argv[1], capacity=4000)
+    while True:
+        print((await layer.receive("jobs"))["number"], flush=True)
+
+asyncio.run(work())
+"""
+
+
+async def send_jobs(layer: RabbitMQChannelLayer, numbers: range, channel: str = "jobs") -> None:
+    await asyncio.gather(*(layer.send(channel, {"type": "job", "number": number}) for number in numbers))
+
+
+def held(layer: RabbitMQChannelLayer) -> int:
+    """How many jobs lie in this process."""
+    box = layer._hub.router.boxes.get("jobs")
+    return 0 if box is None else len(box.messages or ())
+
+
+async def work_until_ahead(layer: RabbitMQChannelLayer) -> list[int]:
+    """Receive until the node holds jobs that nobody here has asked for, and stop there, as with a long job."""
+    got: list[int] = []
+    while held(layer) < 4:
+        got += await take(layer, 1)
+    return got
+
+
+async def take(layer: RabbitMQChannelLayer, count: int, channel: str = "jobs") -> list[int]:
+    async with asyncio.timeout(20):
+        return [(await layer.receive(channel))["number"] for _ in range(count)]
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_a_quick_receiver_is_claimed_for_ahead_in_order(make_layer: MakeLayer, queue_type: str) -> None:
+    source, worker = (make_layer(capacity=JOBS, queue_type=queue_type) for _ in range(2))
+    await send_jobs(source, range(JOBS))
+    got = await work_until_ahead(worker)
+    got += await take(worker, JOBS - len(got))
+    assert got == list(range(JOBS))
+
+
+async def test_jobs_that_take_long_now_and_then_do_not_change_the_order(make_layer: MakeLayer) -> None:
+    source, worker = (make_layer(capacity=JOBS) for _ in range(2))
+    await send_jobs(source, range(JOBS))
+    got: list[int] = []
+    while len(got) < JOBS:
+        got += await take(worker, 1)
+        if len(got) % 50 in (40, 41, 45, 48):
+            await asyncio.sleep(LONG_SECONDS)
+    assert got == list(range(JOBS))
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_what_a_busy_worker_holds_goes_to_another(make_layer: MakeLayer, queue_type: str) -> None:
+    source, busy, other = (make_layer(capacity=JOBS, queue_type=queue_type) for _ in range(3))
+    await send_jobs(source, range(JOBS))
+    got = await work_until_ahead(busy)
+    rest = await take(other, JOBS - len(got))
+    assert sorted(got + rest) == list(range(JOBS))
+    assert held(busy) == 0
+
+
+async def test_what_is_not_taken_goes_back_to_its_place(make_layer: MakeLayer) -> None:
+    source, worker = (make_layer(capacity=JOBS) for _ in range(2))
+    await send_jobs(source, range(JOBS))
+    got = await work_until_ahead(worker)
+    await eventually(lambda: held(worker) == 0, within=10)
+    assert got + await take(worker, JOBS - len(got)) == list(range(JOBS))
+
+
+async def test_two_channels_that_are_read_quickly_do_not_mix(make_layer: MakeLayer) -> None:
+    source, worker = (make_layer(capacity=JOBS) for _ in range(2))
+    channels = ["jobs", "more-jobs"]
+    sending = [asyncio.ensure_future(send_jobs(source, range(JOBS), channel)) for channel in channels]
+    got = await asyncio.gather(*(take(worker, JOBS, channel) for channel in channels))
+    await asyncio.gather(*sending)
+    assert got == [list(range(JOBS))] * 2
+
+
+async def test_close_gives_back_what_was_claimed_ahead(make_layer: MakeLayer) -> None:
+    source, worker = (make_layer(capacity=JOBS) for _ in range(2))
+    await send_jobs(source, range(JOBS))
+    got = await work_until_ahead(worker)
+    await worker.close()
+    assert await take(source, JOBS - len(got)) == list(range(len(got), JOBS))
+
+
+async def test_a_receiver_that_is_cancelled_leaves_nothing_behind(make_layer: MakeLayer) -> None:
+    source, worker = (make_layer(capacity=JOBS) for _ in range(2))
+    await send_jobs(source, range(JOBS))
+    got = await work_until_ahead(worker)
+    got += await take(worker, held(worker))
+    receiving: asyncio.Task[dict[str, Any]] = asyncio.create_task(worker.receive("jobs"))
+    await asyncio.sleep(0)
+    receiving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    # What goes back while another process takes is overtaken by what that has.
+    assert sorted(got + await take(source, JOBS - len(got))) == list(range(JOBS))
+
+
+async def test_a_killed_worker_loses_no_more_than_is_claimed_ahead(make_layer: MakeLayer, url: str) -> None:
+    """What it has at hand and did not claim is the broker's still."""
+    count, done_before = 2_000, 300
+    here = make_layer(capacity=2 * count)
+    await send_jobs(here, range(count))
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", QUICK_WORKER, url), stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None
+    done = [int(await worker.stdout.readline()) for _ in range(done_before)]
+    worker.kill()
+    # A line that was cut off is of a job that was handed over: one more that may be lost.
+    done += [int(line) for line in (await worker.stdout.read()).splitlines(keepends=True) if line.endswith(b"\n")]
+    await worker.wait()
+    await here.send("jobs", {"type": "job", "number": -1})
+    while (number := (await take(here, 1))[0]) != -1:
+        done.append(number)
+    assert len(done) == len(set(done))
+    lost = set(range(count)) - set(done)
+    assert len(lost) <= _MOST + 1, f"{len(lost)} of {count} jobs were lost"
