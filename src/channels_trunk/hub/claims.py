@@ -51,7 +51,8 @@ class Claims:
         """A receiver waits at a normal channel of this node: get it a message, now or when one comes."""
         with self._lock:
             self._wanted.add(channel)
-        if not self._claim_inline(channel):
+            is_coming = channel in self._watched and not self._restoring and self._transport.brings(channel)
+        if not is_coming and not self._claim_inline(channel):
             self._claim_on_io([channel])
 
     def available(self, channels: Iterable[str]) -> None:

@@ -156,6 +156,13 @@ class Transport(ABC):
     async def watch(self, channels: frozenset[str]) -> None:
         """From now on tell the sink when these normal channels, and no others, get messages."""
 
+    def brings(self, channel: str) -> bool:
+        """Whether a claim of this watched channel would find nothing now, and the sink is to be told of what comes.
+
+        Any thread, by a receiver that waits already. Where it becomes false again the sink is told.
+        """
+        return False
+
     async def interest(self, groups: frozenset[str]) -> None:
         """From now on hear these groups, perhaps others; only called if `capabilities.needs_interest`.
 

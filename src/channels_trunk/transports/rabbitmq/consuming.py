@@ -15,6 +15,7 @@ from .channel import Delivery
 from .errors import AmqpError
 from .lane import Lane
 from .link import Link
+from .rests import Rests
 
 __all__ = ["Consuming", "prefetch_for"]
 
@@ -41,7 +42,7 @@ def prefetch_for(limit: int, *, present: int, capacity: int) -> int:
 class _Consumer:
     """Of one channel that receivers may wait at."""
 
-    __slots__ = ("ended", "held", "prefetch", "since", "tags", "timer")
+    __slots__ = ("ended", "held", "prefetch", "rest", "rests", "since", "tags", "timer")
 
     def __init__(self) -> None:
         self.held: deque[Delivery] = deque()
@@ -52,6 +53,9 @@ class _Consumer:
         self.since = 0.0
         """When the first of what is held came, or when some of it was claimed."""
         self.timer: asyncio.TimerHandle | None = None
+        self.rests = Rests()
+        self.rest: asyncio.TimerHandle | None = None
+        """Until then the sink is not told of what came."""
         self.ended: asyncio.Future[Any] | None = None
         """The answer to the end of the latest."""
 
@@ -79,7 +83,7 @@ class Consuming:
         consumer = self._consumers.get(channel)
         if consumer is not None and consumer.prefetch:
             # What is there is here, or on its way.
-            return self._take_held(consumer, limit)
+            return [] if consumer.rest is not None else self._take_held(consumer, limit)
         if consumer is not None and consumer.ended is not None and not lane.is_closed:
             # What came too late for it goes back before that is answered, and is not overtaken.
             await asyncio.wait({consumer.ended})
@@ -94,7 +98,9 @@ class Consuming:
             if taken and size > _MOST_BYTES:
                 break
             taken.append(consumer.held.popleft())
-        consumer.since = asyncio.get_running_loop().time()
+        if taken:
+            consumer.since = asyncio.get_running_loop().time()
+            consumer.rests.claimed(len(taken), now=consumer.since, more=bool(consumer.held))
         return taken
 
     def follow(self, lane: Lane, channel: str, limit: int, *, enough: bool) -> None:
@@ -119,6 +125,12 @@ class Consuming:
             self._hold(lane, channel, consumer)
         else:
             lane.requeue(deliveries)
+
+    def brings(self, channel: str) -> bool:
+        """Whether a consumer is to bring the next message, and has not. Any thread."""
+        consumer = self._consumers.get(channel)
+        # In this order, opposite to that of _clear().
+        return consumer is not None and (consumer.rest is not None or (not consumer.held and consumer.prefetch > 0))
 
     # --- consumers
 
@@ -152,11 +164,16 @@ class Consuming:
             consumer.ended = lane.cancel(tag)
         lane.requeue(consumer.held)
         self._clear(consumer)
+        # For a receiver that relied upon the consumer a moment ago.
+        asyncio.get_running_loop().call_soon(self._link.context.sink.available, [channel])
 
     def _clear(self, consumer: _Consumer) -> None:
-        consumer.held.clear()
         consumer.tags.clear()
         consumer.prefetch = 0
+        consumer.held.clear()
+        if consumer.rest is not None:
+            consumer.rest.cancel()
+            consumer.rest = None
         if consumer.timer is not None:
             consumer.timer.cancel()
             consumer.timer = None
@@ -169,8 +186,23 @@ class Consuming:
         consumer.held.append(delivery)
         if len(consumer.held) == 1:
             self._hold(lane, channel, consumer)
+            self._announce(channel, consumer)
+        elif len(consumer.held) == consumer.prefetch and consumer.rest is not None:
+            # Nothing more comes.
+            consumer.rest.cancel()
+            self._tell(channel, consumer)
+
+    def _announce(self, channel: str, consumer: _Consumer) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < consumer.rests.until:
+            consumer.rest = loop.call_at(consumer.rests.until, self._tell, channel, consumer)
+        else:
             # Behind what comes with it: whoever claims takes all that.
-            self._link.context.sink.available([channel])
+            self._tell(channel, consumer)
+
+    def _tell(self, channel: str, consumer: _Consumer) -> None:
+        consumer.rest = None
+        self._link.context.sink.available([channel])
 
     def _hold(self, lane: Lane, channel: str, consumer: _Consumer) -> None:
         loop = asyncio.get_running_loop()

@@ -292,6 +292,10 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         with self._translating(link):
             return await self._workers.claim(channel, limit)
 
+    def brings(self, channel: str) -> bool:
+        """Whether a consumer is to bring its next message, and has not."""
+        return self._link is not None and not self._giving_back and self._workers.brings(channel)
+
     async def restore(self, claimed: Sequence[Claimed]) -> None:
         """Send them back, to the front."""
         link = self._there()

@@ -117,6 +117,10 @@ class Workers:
 
     # --- watching
 
+    def brings(self, channel: str) -> bool:
+        """Whether the sink will be told of the next message, and nothing is to be claimed before. Any thread."""
+        return self._consuming.brings(channel)
+
     async def release(self, channel: str) -> None:
         """Give back what is at hand of this channel, and is not claimed."""
         await self._consuming.release(channel)
