@@ -115,6 +115,9 @@ class Publisher:
             # What was sent in this tick: if it was one envelope, the next is published without waiting for others.
             self._lonely = waiting == 0 if self._at_once else waiting == 1
             self._at_once = False
+        if self._starter is not None and self._hub.doorwatch is not None:
+            # A hop from the hub's thread for each answer would be a tenth of a round trip.
+            self._hub.doorwatch.joiner_waits(loop)
         if not waiting:
             return
         if not self.exclusive.acquire(blocking=False):

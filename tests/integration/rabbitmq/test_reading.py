@@ -147,3 +147,10 @@ async def test_with_inline_off_the_layers_own_thread_reads(make_layer: MakeLayer
     assert await waiting == HELLO
     assert reader_of(there) is None
     await works(here, there)
+
+
+async def test_a_loop_that_only_sends_reads_the_brokers_answers(make_layer: MakeLayer) -> None:
+    here = make_layer()
+    for _ in range(3):  # not for the first: a loop that is made for one call is not worth it
+        await here.send("jobs", HELLO)
+    assert reader_of(here) is asyncio.get_running_loop()

@@ -74,11 +74,14 @@ class Channel:
 
     # --- requests
 
-    def request(self, number: int, arguments: bytes = b"") -> "asyncio.Future[Any]":
-        """Send a method and return its answer to come; requests need not wait for each other."""
+    def request(self, number: int, arguments: bytes = b"", *, before: Piece = b"") -> "asyncio.Future[Any]":
+        """Send a method and return its answer to come; requests need not wait for each other.
+
+        `before` is what to send just before.
+        """
         answer: asyncio.Future[Any] = self._connection.loop.create_future()
         settle = self._settle_from_anywhere if self._anywhere else self._settle
-        if not self.ask(number, arguments, partial(settle, answer)):
+        if not self.ask(number, arguments, partial(settle, answer), before=before):
             answer.set_exception(self._why_closed())
             answer.exception()
         return answer
@@ -154,9 +157,9 @@ class Channel:
         """Remove a queue, if it is there."""
         return self.request(Method.QUEUE_DELETE, b"\x00\x00" + short(queue) + b"\x00")
 
-    def limit(self, prefetch: int) -> "asyncio.Future[Any]":
+    def limit(self, prefetch: int, *, before: Piece = b"") -> "asyncio.Future[Any]":
         """How many messages a consumer that begins after this may have unacknowledged; 0 for any number."""
-        return self.request(Method.BASIC_QOS, struct.pack(">IHB", 0, prefetch, 0))
+        return self.request(Method.BASIC_QOS, struct.pack(">IHB", 0, prefetch, 0), before=before)
 
     def consume(
         self, queue: str, tag: str, receive: Callable[[Delivery], None] | None = None, *, exclusive: bool = False
