@@ -20,7 +20,8 @@ from .rests import Rests
 __all__ = ["Consuming", "prefetch_for"]
 
 # What came and is not claimed for so many seconds is given back. A claim that comes later finds it in its queue again.
-_HOLD = 0.02
+# Receivers that were quick are given more time: what goes back to others is overtaken by what they have.
+_HOLD, _HOLD_MANY = 0.02, 0.05
 # How many a consumer may bring: to begin one anew is work for the broker, so there are few sizes.
 _FEW, _MANY = 8, 64
 # Of more bodies than this in one claim, nothing but the first is taken: what is lost with a process must be little.
@@ -51,7 +52,7 @@ class _Consumer:
         self.prefetch = 0
         """How many it may bring; 0 if there is none."""
         self.since = 0.0
-        """When the first of what is held came, or when some of it was claimed."""
+        """When the first of what is held came, or when some of it was claimed by receivers that are quick."""
         self.timer: asyncio.TimerHandle | None = None
         self.rests = Rests()
         self.rest: asyncio.TimerHandle | None = None
@@ -99,8 +100,10 @@ class Consuming:
                 break
             taken.append(consumer.held.popleft())
         if taken:
-            consumer.since = asyncio.get_running_loop().time()
-            consumer.rests.claimed(len(taken), now=consumer.since, more=bool(consumer.held))
+            now = asyncio.get_running_loop().time()
+            if limit > 1:
+                consumer.since = now
+            consumer.rests.claimed(len(taken), now=now, more=bool(consumer.held))
         return taken
 
     def follow(self, lane: Lane, channel: str, limit: int, *, enough: bool) -> None:
@@ -112,7 +115,9 @@ class Consuming:
         if prefetch > consumer.prefetch and not (enough and prefetch == 1):
             self._begin(lane, channel, consumer, prefetch)
         elif enough and (prefetch == 1 or prefetch < consumer.prefetch):
-            self._stop(lane, channel, consumer)
+            # Else the receivers may only have waited for long: whether they are slow is seen in a moment, by _look().
+            if not consumer.held:
+                self._stop(lane, channel, consumer)
         elif consumer.held and not enough:
             # There was too much for one claim.
             asyncio.get_running_loop().call_soon(self._link.context.sink.available, [channel])
@@ -208,14 +213,14 @@ class Consuming:
         loop = asyncio.get_running_loop()
         consumer.since = loop.time()
         if consumer.timer is None:
-            consumer.timer = loop.call_later(_HOLD, self._look, lane, channel, consumer)
+            consumer.timer = loop.call_later(_hold(consumer), self._look, lane, channel, consumer)
 
     def _look(self, lane: Lane, channel: str, consumer: _Consumer) -> None:
         """Give back what is held for too long."""
         consumer.timer = None
         if consumer.held:
             loop = asyncio.get_running_loop()
-            left = consumer.since + _HOLD - loop.time()
+            left = consumer.since + _hold(consumer) - loop.time()
             if left > 0:
                 consumer.timer = loop.call_later(left, self._look, lane, channel, consumer)
             else:
@@ -242,3 +247,7 @@ class Consuming:
             self._clear(consumer)
         if not self._link.connection.is_over:
             self._link.context.sink.available(sorted(self._consumers))
+
+
+def _hold(consumer: _Consumer) -> float:
+    return _HOLD if consumer.prefetch == 1 else _HOLD_MANY
