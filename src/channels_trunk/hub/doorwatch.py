@@ -65,7 +65,7 @@ class Doorwatch:
             self._watch_on_hub()
 
     def joiner_waits(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A join is about to wait in `loop`, the running one, for what is read: it watches if nobody receives.
+        """A join or a send waits in `loop`, the running one, for what is read: it watches if nobody receives.
 
         Not for the first one: a loop that is made for one call is not worth it.
         """
