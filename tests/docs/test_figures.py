@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from channels_trunk.codec import large
-from channels_trunk.hub import doorwatch, pump, quiet_log, supervisor
+from channels_trunk.hub import pump, quiet_log, supervisor
 from channels_trunk.names import MAX_NAME_LENGTH
 from channels_trunk.options import CORE_OPTIONS
 from channels_trunk.router import router, windows
@@ -110,7 +110,6 @@ FIGURES = [
     Figure(POSTGRES, "stopped for 30 seconds", postgres_upkeep._SILENT_AFTER == 30),
     Figure(POSTGRES, "each 2,000 of them", postgres_upkeep._VACUUM_AFTER == 2_000),
     Figure(POSTGRES, "three seconds after a heartbeat", postgres_upkeep._ALIVE_FOR == 3),
-    Figure(POSTGRES, "has published 50 times", doorwatch._OFTEN == 50),
     Figure(
         POSTGRES,
         "every 50 ms while messages come, and every 250 ms else",

@@ -25,8 +25,6 @@ __all__ = ["Doorwatch"]
 _GRACE = 0.02
 # How often the hub's thread looks after a loop that watches: a loop may be alive and not run. Seconds.
 _LOOK_AFTER = 1.0
-# Where nobody receives, a loop that has sent so often is there to stay, and reads the answers to what it sends.
-_OFTEN = 50
 
 
 class Doorwatch:
@@ -45,9 +43,6 @@ class Doorwatch:
         self._doors: dict[asyncio.AbstractEventLoop, int] = {}
         self._threads_receive = False
         self._latest_joiner: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        self._follows_senders = transport.capabilities.starts
-        self._sender: asyncio.AbstractEventLoop | None = None  # who sent last, and how often; guesses, as the next
-        self._sent = 0
         self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone
 
     # --- callers
@@ -84,22 +79,6 @@ class Doorwatch:
         if not self._threads_receive:
             self._threads_receive = True
             self._watch_on_hub()
-
-    def sender_publishes(self) -> None:
-        """Somebody sends in this thread: called often, for where nobody receives."""
-        if self.watcher is not None:
-            self.look_after()
-            return
-        if not self._follows_senders or self._threads_receive:
-            return
-        loop = asyncio._get_running_loop()
-        if loop is not self._sender:
-            self._sender, self._sent = loop, 0
-        self._sent += 1
-        if loop is not None and self._sent >= _OFTEN:
-            self._sent = 0
-            if all(other.is_closed() for other in tuple(self._receiving)):
-                self._watch_in(loop)
 
     def look_after(self) -> bool:
         """Take the watch from a loop that has ended, as it reads no more; whether there was one. Any thread."""
@@ -194,7 +173,7 @@ class Doorwatch:
             self._timer = None
         self._unwatch_here()
         with self._lock:
-            self._door = self.watcher = self._sender = None
+            self._door = self.watcher = None
             self._receiving = set()
         for loop in list(self._doors):
             self._leave(loop)

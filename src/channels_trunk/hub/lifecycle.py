@@ -165,7 +165,7 @@ class Lifecycle:
         if self.is_idle:
             self.start()
         elif self.doorwatch is not None:
-            self.doorwatch.sender_publishes()
+            self.doorwatch.look_after()
         self.publisher.add(outgoing)
         if self.is_idle:
             # The thread ended in between. Either it has seen these, or this sees that it has ended.
