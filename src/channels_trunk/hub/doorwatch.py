@@ -42,7 +42,7 @@ class Doorwatch:
         # would be somebody else's by the time that the loop stops watching it.
         self._doors: dict[asyncio.AbstractEventLoop, int] = {}
         self._threads_receive = False
-        self._latest_joiner: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._latest_caller: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone
 
     # --- callers
@@ -59,15 +59,15 @@ class Doorwatch:
         elif self.watcher is not None:
             self._watch_on_hub()
 
-    def joiner_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+    def caller_waits(self, loop: asyncio.AbstractEventLoop) -> None:
         """A join or a send waits in `loop`, the running one, for what is read: it watches if nobody receives.
 
         Not for the first one: a loop that is made for one call is not worth it.
         """
         if loop is self.watcher or self._door is None:
             return
-        joined_before, self._latest_joiner = self._latest_joiner, weakref.ref(loop)
-        if self.watcher is not None or joined_before is None or joined_before() is not loop:
+        called_before, self._latest_caller = self._latest_caller, weakref.ref(loop)
+        if self.watcher is not None or called_before is None or called_before() is not loop:
             return
         with self._lock:
             others_receive = self._threads_receive or any(not other.is_closed() for other in self._receiving - {loop})

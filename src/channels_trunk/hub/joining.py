@@ -63,7 +63,7 @@ class Joining:
         if loop is None or loop is not doorwatch.watcher:
             doorwatch.look_after()
             if loop is not None:
-                doorwatch.joiner_waits(loop)
+                doorwatch.caller_waits(loop)
 
     def _go_on(self) -> None:
         """Ask for what waits; with the turn."""

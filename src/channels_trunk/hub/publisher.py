@@ -117,7 +117,7 @@ class Publisher:
             self._at_once = False
         if self._starter is not None and self._hub.doorwatch is not None:
             # A hop from the hub's thread for each answer would be a tenth of a round trip.
-            self._hub.doorwatch.joiner_waits(loop)
+            self._hub.doorwatch.caller_waits(loop)
         if not waiting:
             return
         if not self.exclusive.acquire(blocking=False):
