@@ -17,6 +17,7 @@ from channels_trunk.transports.base import ReadableTransport
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
+    from .waiters import Waiter
 
 __all__ = ["Doorwatch"]
 
@@ -80,11 +81,18 @@ class Doorwatch:
             self._threads_receive = True
             self._watch_on_hub()
 
-    def look_after(self) -> bool:
-        """Take the watch from a loop that has ended, as it reads no more; whether there was one. Any thread."""
+    def look_after(self, waiter: "Waiter | None" = None) -> bool:
+        """Somebody is about to wait, by this waiter, for what is read: see that it is. Any thread.
+
+        A loop that has ended reads no more, and one whose own thread is about to block does not read meanwhile.
+        Returns whether one had ended.
+        """
         watcher = self.watcher
-        has_ended = watcher is not None and watcher.is_closed()
-        if has_ended:
+        if watcher is None:
+            return False
+        has_ended = watcher.is_closed()
+        blocks = waiter is not None and waiter.get_loop() is None and asyncio._get_running_loop() is watcher
+        if has_ended or blocks:
             self._watch_on_hub()
         return has_ended
 

@@ -61,7 +61,7 @@ class Joining:
             return
         loop = waiter.get_loop()
         if loop is None or loop is not doorwatch.watcher:
-            doorwatch.look_after()
+            doorwatch.look_after(waiter)
             if loop is not None:
                 doorwatch.caller_waits(loop)
 

@@ -165,7 +165,7 @@ class Lifecycle:
         if self.is_idle:
             self.start()
         elif self.doorwatch is not None:
-            self.doorwatch.look_after()
+            self.doorwatch.look_after(outgoing[0].waiter)
         self.publisher.add(outgoing)
         if self.is_idle:
             # The thread ended in between. Either it has seen these, or this sees that it has ended.
@@ -225,7 +225,7 @@ class Lifecycle:
             if self.is_idle:
                 self.start()
             elif self.doorwatch is not None:
-                self.doorwatch.look_after()
+                self.doorwatch.look_after(waiter)
             if self._io is not None:
                 self._io.call(self._spawn_for, self._io, coroutine, waiter)
         return waiter

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pytest
+
+from channels_trunk.hub import doorwatch
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
+from channels_trunk.transports.rabbitmq import transport
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, works
 
 
@@ -53,6 +57,28 @@ async def test_a_loop_that_stands_still_holds_up_its_own_receivers_alone(make_la
     in_plain_thread(talk)
     assert await waiting == HELLO
     assert await there.receive("jobs") == HELLO
+
+
+async def test_a_blocking_call_in_the_thread_of_the_loop_that_reads_is_answered(
+    make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a signal's handler in asynchronous code: the loop cannot read the answer while its thread waits for it."""
+    for module, name in ((doorwatch, "_LOOK_AFTER"), (transport, "_LOOK_OFTEN"), (transport, "_LOOK_SELDOM")):
+        monkeypatch.setattr(module, name, 60)
+    here, there = make_layer(), make_layer(send_timeout=3)
+    channel = await there.new_channel()
+    waiting = asyncio.ensure_future(there.receive(channel))
+    await eventually(lambda: reader_of(there) is asyncio.get_running_loop())
+    other = await here.new_channel()
+    for call in (
+        partial(there.sync.send, other, HELLO),
+        partial(there.sync.group_add, "group", channel),
+        partial(there.sync.group_send, "group", {"type": "mine"}),
+    ):
+        call()
+    assert await here.receive(other) == HELLO
+    assert await waiting == {"type": "mine"}
+    await works(here, there)
 
 
 async def test_a_loop_that_has_ended_is_not_waited_for(make_layer: MakeLayer) -> None:
