@@ -21,8 +21,6 @@ BETWEEN_PROCESSES = (
 ABOUT_JOBS = ("normal_channel", "job", "worker")
 NOT_OF_QUORUM_QUEUES = {
     "test_normal_channel_is_full_for_every_node": "a quorum queue takes a message or two beyond its length",
-    # Before RabbitMQ 4.0; see docs/explanation/rabbitmq.md.
-    "test_cancel_storm_on_a_normal_channel": "what is given back goes to the end, behind the last message",
 }
 
 

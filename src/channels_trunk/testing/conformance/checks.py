@@ -2,14 +2,14 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from channels_trunk.testing.layer import Message
 from channels_trunk.testing.ledger import audit
 from channels_trunk.testing.waiting import eventually
 
-__all__ = ["MARK", "Node", "assert_clean", "assert_complete", "assert_nothing_waits", "refused"]
+__all__ = ["MARK", "Node", "assert_clean", "assert_complete", "assert_nothing_waits", "refused", "with_stragglers"]
 
 MARK: Message = {"type": "mark"}
 
@@ -31,6 +31,9 @@ class Node(Protocol):
     async def has_room(self, channel: str, message: Message) -> bool:
         """Send unless the channel is full."""
 
+    async def collect(self, channel: str, *, count: int, within: float = ...) -> list[Message]:
+        """Receive up to `count` messages; return what came in time."""
+
 
 def assert_clean(received: Sequence[Mapping[str, Any]], *, sent: Mapping[str, int]) -> None:
     """Fail unless each numbered message came once and in its sender's order."""
@@ -44,6 +47,16 @@ def assert_complete(received: Sequence[Mapping[str, Any]], *, sent: Mapping[str,
     result = audit(received, sent=sent)
     if not result.complete:
         raise AssertionError(str(result))  # not by assert, which would show every entry
+
+
+async def with_stragglers(got: Iterable[Sequence[Message]], reader: Node, channel: str, *, count: int) -> list[Message]:
+    """What all readers of a normal channel got until each had its END, and what came to stand behind these.
+
+    What one process gives back, another finds behind what it has taken meanwhile: between processes there is no order.
+    """
+    received = [message for messages in got for message in messages]
+    missing = count - len(received)
+    return received + (await reader.collect(channel, count=missing, within=10) if missing > 0 else [])
 
 
 @contextlib.contextmanager

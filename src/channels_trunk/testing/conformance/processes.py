@@ -5,7 +5,12 @@ import itertools
 from collections.abc import Sequence
 
 from channels_trunk.testing.commands import END, Commands
-from channels_trunk.testing.conformance.checks import assert_clean, assert_complete, assert_nothing_waits
+from channels_trunk.testing.conformance.checks import (
+    assert_clean,
+    assert_complete,
+    assert_nothing_waits,
+    with_stragglers,
+)
 from channels_trunk.testing.conformance.rules import rule
 from channels_trunk.testing.layer import Message
 from channels_trunk.testing.ledger import numbered
@@ -290,6 +295,7 @@ async def run_workers(
     for _ in workers:
         await senders[0].send(channel, END)
     done: list[list[Message]] = await asyncio.gather(*working)
-    assert_complete([message for got in done for message in got], sent=dict.fromkeys(names, count))
+    received = await with_stragglers(done, senders[0], channel, count=count * len(names))
+    assert_complete(received, sent=dict.fromkeys(names, count))
     await assert_nothing_waits(senders[0], channel)
     return done

@@ -40,6 +40,7 @@ _LIGHT = frozenset(
     (Method.BASIC_DELIVER, Method.BASIC_RETURN, Method.BASIC_ACK, Method.BASIC_NACK, Method.QUEUE_BIND_OK)
 )
 _NO_TABLE = b"\x00\x00\x00\x00"
+_NO_WAIT = b"\x08"  # of a consume
 
 
 class Delivery(NamedTuple):
@@ -169,6 +170,15 @@ class Channel:
             self.consumers[tag] = receive
         bits = bytes((exclusive << 2,))
         return self.request(Method.BASIC_CONSUME, b"\x00\x00" + short(queue) + short(tag) + bits + _NO_TABLE)
+
+    def consume_unanswered(self, queue: str, tag: str, receive: Callable[[Delivery], None]) -> None:
+        """As consume(), for a consumer that may be cancelled at once.
+
+        A queue at another node of a cluster answers by itself, and if the answer comes after the cancel, the channel
+        process of RabbitMQ 3.10 ends (`badkey` in `rabbit_channel:consumer_monitor`), and the connection with it.
+        """
+        self.consumers[tag] = receive
+        self.tell(Method.BASIC_CONSUME, b"\x00\x00" + short(queue) + short(tag) + _NO_WAIT + _NO_TABLE)
 
     def cancel(self, tag: str) -> "asyncio.Future[Any]":
         """Undo consume(); what is on its way still comes."""

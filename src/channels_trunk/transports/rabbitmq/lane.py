@@ -46,13 +46,13 @@ class Lane:
             raise
 
     def consume(self, queue: str, tag: str, prefetch: int, receive: Callable[[Delivery], None]) -> None:
-        """Have up to so many messages delivered that are neither acknowledged nor given back; no answer is waited for.
+        """Have up to so many messages delivered that are neither acknowledged nor given back.
 
         `tag` was not used before: a channel of RabbitMQ before 3.11 may end of a second consumer of a quorum queue with
         the same one.
         """
         self._channel.limit(prefetch)
-        self._channel.consume(queue, tag, receive)
+        self._channel.consume_unanswered(queue, tag, receive)
 
     def cancel(self, tag: str) -> "asyncio.Future[Any]":
         """Undo consume(); when it is answered, nothing more comes."""

@@ -56,6 +56,20 @@ async def test_an_answer_may_come_before_that_to_an_earlier_request() -> None:
     assert broker.requeued() == []
 
 
+async def test_a_consumer_that_may_be_cancelled_at_once_is_not_answered() -> None:
+    """The channel process of RabbitMQ 3.10 ends if a queue at another node answers after the cancel."""
+    broker = Broker()
+    came: list[Delivery] = []
+    broker.channel.consume_unanswered("queue", "tag", came.append)
+    arguments = struct.pack(">IH", Method.BASIC_CONSUME, 0) + short("queue") + short("tag")
+    [written] = broker.written
+    assert written[7:].startswith(arguments)
+    assert written[7 + len(arguments)] == 0b1000  # no-wait
+    cancelled = broker.channel.cancel("tag")
+    broker.answer(Method.BASIC_CANCEL_OK, short("tag"))
+    assert cancelled.done()
+
+
 async def test_requests_of_one_kind_are_answered_in_order() -> None:
     broker = Broker()
     answers = [broker.channel.get("queue") for _ in range(3)]
