@@ -1,52 +1,22 @@
 """Jobs that a node has claimed for receivers that are busy: nobody waits for them for long, and none is lost."""
 
 import asyncio
-import sys
 from typing import Any
 
 import pytest
 
-from channels_trunk.hub.stock import _MOST
 from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
+from tests.integration.claimed_ahead import assert_killed_worker_loses_little, claims_rest, held, take, work_until_ahead
 from tests.integration.postgres.conftest import MakeLayer, ask
 
 JOBS = 400
-QUICK_WORKER = """
-import asyncio, sys
-from channels_trunk.layers import PostgresChannelLayer
-
-async def work():
-    layer = PostgresChannelLayer(dsn=sys.argv[1], capacity=4000)
-    while True:
-        print((await layer.receive("jobs"))["number"], flush=True)
-
-asyncio.run(work())
-"""
+BACKEND = "channels_trunk.layers.PostgresChannelLayer"
 
 
 async def send_jobs(layer: PostgresChannelLayer, numbers: range) -> None:
     for number in numbers:
         await layer.send("jobs", {"type": "job", "number": number})
-
-
-def held(layer: PostgresChannelLayer) -> int:
-    """How many jobs lie in this process."""
-    box = layer._hub.router.boxes.get("jobs")
-    return 0 if box is None else len(box.messages or ())
-
-
-async def work_until_ahead(layer: PostgresChannelLayer) -> list[int]:
-    """Receive until the node holds jobs that nobody here has asked for, and stop there, as with a long job."""
-    got: list[int] = []
-    while held(layer) < 4:
-        got.append((await layer.receive("jobs"))["number"])
-    return got
-
-
-async def take(layer: PostgresChannelLayer, count: int) -> list[int]:
-    async with asyncio.timeout(20):
-        return [(await layer.receive("jobs"))["number"] for _ in range(count)]
 
 
 def stored(dsn: str) -> int:
@@ -100,28 +70,16 @@ async def test_a_receiver_that_is_cancelled_leaves_nothing_behind(
     receiving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await receiving
-    await eventually(lambda: stored(postgres_database) == JOBS - len(got), within=10)
+    await eventually(lambda: claims_rest(worker) and stored(postgres_database) == JOBS - len(got), within=10)
     assert got + await take(source, JOBS - len(got)) == list(range(JOBS))
 
 
 async def test_a_killed_worker_loses_no_more_than_is_claimed_ahead(
     postgres_database: str, make_layer: MakeLayer
 ) -> None:
-    count, done_before = 2_000, 300
+    count = 2_000
     here = make_layer(postgres_database, capacity=2 * count)
     await send_jobs(here, range(count))
-    worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", QUICK_WORKER, postgres_database), stdout=asyncio.subprocess.PIPE
+    await assert_killed_worker_loses_little(
+        here, count=count, done_before=300, backend=BACKEND, option="dsn", place=postgres_database
     )
-    assert worker.stdout is not None
-    done = [int(await worker.stdout.readline()) for _ in range(done_before)]
-    worker.kill()
-    # A line that was cut off is of a job that was handed over: one more that may be lost.
-    done += [int(line) for line in (await worker.stdout.read()).splitlines(keepends=True) if line.endswith(b"\n")]
-    await worker.wait()
-    await here.send("jobs", {"type": "job", "number": -1})
-    while (number := (await take(here, 1))[0]) != -1:
-        done.append(number)
-    assert len(done) == len(set(done))
-    lost = set(range(count)) - set(done)
-    assert len(lost) <= _MOST + 1, f"{len(lost)} of {count} jobs were lost"

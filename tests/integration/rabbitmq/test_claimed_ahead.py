@@ -1,53 +1,23 @@
 """Jobs that a process has claimed, or has at hand, for receivers that are busy: none is lost, and none overtaken."""
 
 import asyncio
-import sys
 from typing import Any
 
 import pytest
 
-from channels_trunk.hub.stock import _MOST
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
+from tests.integration.claimed_ahead import assert_killed_worker_loses_little, held, take, work_until_ahead
 from tests.integration.rabbitmq.conftest import MakeLayer
 
 JOBS = 400
 # A job that takes longer than those before it: what was claimed ahead goes back meanwhile.
 LONG_SECONDS = 0.08
-QUICK_WORKER = """
-import asyncio, sys
-from channels_trunk.layers import RabbitMQChannelLayer
-
-async def work():
-    layer = RabbitMQChannelLayer(host=sys.argv[1], capacity=4000)
-    while True:
-        print((await layer.receive("jobs"))["number"], flush=True)
-
-asyncio.run(work())
-"""
+BACKEND = "channels_trunk.layers.RabbitMQChannelLayer"
 
 
 async def send_jobs(layer: RabbitMQChannelLayer, numbers: range, channel: str = "jobs") -> None:
     await asyncio.gather(*(layer.send(channel, {"type": "job", "number": number}) for number in numbers))
-
-
-def held(layer: RabbitMQChannelLayer) -> int:
-    """How many jobs lie in this process."""
-    box = layer._hub.router.boxes.get("jobs")
-    return 0 if box is None else len(box.messages or ())
-
-
-async def work_until_ahead(layer: RabbitMQChannelLayer) -> list[int]:
-    """Receive until the node holds jobs that nobody here has asked for, and stop there, as with a long job."""
-    got: list[int] = []
-    while held(layer) < 4:
-        got += await take(layer, 1)
-    return got
-
-
-async def take(layer: RabbitMQChannelLayer, count: int, channel: str = "jobs") -> list[int]:
-    async with asyncio.timeout(20):
-        return [(await layer.receive(channel))["number"] for _ in range(count)]
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
@@ -121,21 +91,9 @@ async def test_a_receiver_that_is_cancelled_leaves_nothing_behind(make_layer: Ma
 
 async def test_a_killed_worker_loses_no_more_than_is_claimed_ahead(make_layer: MakeLayer, url: str) -> None:
     """What it has at hand and did not claim is the broker's still."""
-    count, done_before = 2_000, 300
+    count = 2_000
     here = make_layer(capacity=2 * count)
     await send_jobs(here, range(count))
-    worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", QUICK_WORKER, url), stdout=asyncio.subprocess.PIPE
+    await assert_killed_worker_loses_little(
+        here, count=count, done_before=300, backend=BACKEND, option="host", place=url
     )
-    assert worker.stdout is not None
-    done = [int(await worker.stdout.readline()) for _ in range(done_before)]
-    worker.kill()
-    # A line that was cut off is of a job that was handed over: one more that may be lost.
-    done += [int(line) for line in (await worker.stdout.read()).splitlines(keepends=True) if line.endswith(b"\n")]
-    await worker.wait()
-    await here.send("jobs", {"type": "job", "number": -1})
-    while (number := (await take(here, 1))[0]) != -1:
-        done.append(number)
-    assert len(done) == len(set(done))
-    lost = set(range(count)) - set(done)
-    assert len(lost) <= _MOST + 1, f"{len(lost)} of {count} jobs were lost"
