@@ -2,40 +2,25 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.transports.postgres import reading, watch
 from tests.integration.postgres.conftest import HELLO, MakeLayer, is_ok, member, terminate, works
+from tests.integration.reading import in_plain_thread, reader_of, reads_if_it_goes_on_sending
 from tests.plugins.servers.postgres_server import PostgresServer
 
 MANY = 600
-
-
-def reader_of(layer: PostgresChannelLayer) -> asyncio.AbstractEventLoop | None:
-    """The loop that reads; None: the layer's own."""
-    doorwatch = layer._hub.doorwatch
-    return None if doorwatch is None else doorwatch.watcher
 
 
 def here() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-def in_plain_thread(function: Callable[[], Any]) -> None:
-    """Run it while this thread, and so its loop, stands still."""
-    done: list[Any] = []
-    thread = threading.Thread(target=lambda: done.append(function()), daemon=True)
-    thread.start()
-    thread.join(20)
-    assert done
-
-
+@pytest.mark.usefixtures("no_taking_over")
 async def test_the_loop_that_receives_reads(make_layer: MakeLayer, postgres_database: str) -> None:
     one, other = make_layer(postgres_database), make_layer(postgres_database)
     channel = await other.new_channel()
@@ -63,11 +48,10 @@ async def test_the_loop_that_receives_reads(make_layer: MakeLayer, postgres_data
         waiting.cancel()
 
 
-async def test_a_loop_that_only_sends_reads_its_answers(make_layer: MakeLayer, postgres_database: str) -> None:
+@pytest.mark.usefixtures("no_taking_over")
+async def test_a_loop_that_goes_on_sending_reads_its_answers(make_layer: MakeLayer, postgres_database: str) -> None:
     layer = make_layer(postgres_database)
-    for _ in range(60):
-        await layer.group_send("nobody", HELLO)
-    assert reader_of(layer) is here()
+    await reads_if_it_goes_on_sending(layer)
     channel = await in_thread(lambda: layer.sync.new_channel())
 
     async def receive_elsewhere() -> None:
@@ -145,6 +129,7 @@ async def test_order_while_the_watch_changes_hands(make_layer: MakeLayer, postgr
     assert got == list(range(MANY))
 
 
+@pytest.mark.usefixtures("no_taking_over")
 @pytest.mark.parametrize("purpose", ["listen", "write"])
 async def test_a_session_that_ends_while_a_loop_reads(
     make_layer: MakeLayer, postgres_database: str, postgres: PostgresServer, purpose: str
@@ -159,7 +144,7 @@ async def test_a_session_that_ends_while_a_loop_reads(
     assert await asyncio.wait_for(waiting, 20) == HELLO
     await is_ok(one, other)
     await works(one, other)
-    assert reader_of(other) is here()
+    await reads_if_it_goes_on_sending(other)
 
 
 async def test_with_inline_off_the_layers_own_thread_reads(make_layer: MakeLayer, postgres_database: str) -> None:

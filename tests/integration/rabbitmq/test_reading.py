@@ -1,36 +1,20 @@
 """Who reads the broker's socket: the loop that receives, or else the layer's own thread."""
 
 import asyncio
-import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
 from channels_trunk.hub import doorwatch
-from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.transports.rabbitmq import transport
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, works
+from tests.integration.reading import in_plain_thread, reader_of, reads_if_it_goes_on_sending
 
 
-def reader_of(layer: RabbitMQChannelLayer) -> asyncio.AbstractEventLoop | None:
-    """The loop that reads; None: the layer's own."""
-    doorwatch = layer._hub.doorwatch
-    return None if doorwatch is None else doorwatch.watcher
-
-
-def in_plain_thread(function: Callable[[], Any]) -> None:
-    """Run it while this thread, and so its loop, stands still."""
-    done: list[Any] = []
-    thread = threading.Thread(target=lambda: done.append(function()), daemon=True)
-    thread.start()
-    thread.join(10)
-    assert done
-
-
+@pytest.mark.usefixtures("no_taking_over")
 async def test_the_loop_that_receives_reads(make_layer: MakeLayer) -> None:
     here, there = make_layer(), make_layer()
     channel = await there.new_channel()
@@ -104,6 +88,7 @@ async def test_a_loop_that_has_ended_is_not_waited_for(make_layer: MakeLayer) ->
     assert await there.receive(channel) == HELLO
 
 
+@pytest.mark.usefixtures("no_taking_over")
 async def test_a_loop_that_joins_again_and_again_reads_the_answers_itself(make_layer: MakeLayer) -> None:
     here, there = make_layer(), make_layer()
     channel, other = await there.new_channel(), await there.new_channel()
@@ -119,6 +104,7 @@ async def test_a_loop_that_joins_again_and_again_reads_the_answers_itself(make_l
     await works(here, there)
 
 
+@pytest.mark.usefixtures("no_taking_over")
 async def test_joins_leave_the_reading_to_another_loop_that_receives(make_layer: MakeLayer) -> None:
     here, there = make_layer(), make_layer()
     channel, other = await there.new_channel(), await there.new_channel()
@@ -175,8 +161,9 @@ async def test_with_inline_off_the_layers_own_thread_reads(make_layer: MakeLayer
     await works(here, there)
 
 
-async def test_a_loop_that_only_sends_reads_the_brokers_answers(make_layer: MakeLayer) -> None:
+@pytest.mark.usefixtures("no_taking_over")
+async def test_a_loop_that_goes_on_sending_reads_the_brokers_answers(make_layer: MakeLayer) -> None:
     here = make_layer()
-    for _ in range(3):  # not for the first: a loop that is made for one call is not worth it
-        await here.send("jobs", HELLO)
-    assert reader_of(here) is asyncio.get_running_loop()
+    await here.send("jobs", HELLO)
+    assert reader_of(here) is None  # it may have been the only one
+    await reads_if_it_goes_on_sending(here)
