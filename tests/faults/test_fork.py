@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from channels_trunk.layers import forking
 from channels_trunk.testing import eventually_blocking
 from channels_trunk.testing.transports import LoopbackServer
 
@@ -98,6 +99,26 @@ def test_fork_with_the_hubs_lock_held(make_sync_layer: MakeLayer) -> None:
     hub = here._hub
     with hub.lock, hub._life, here.server._lock:
         assert in_child(lambda: use(here)) == 0
+    use(here)
+
+
+def test_forks_in_several_threads_at_once(make_sync_layer: MakeLayer) -> None:
+    """What is held for the one is neither given free nor forgotten by the other."""
+    here = make_sync_layer()
+    use(here)
+    exclusive = here._hub.publisher.exclusive
+    threads = [threading.Thread(target=in_child, args=(lambda: None,), daemon=True) for _ in range(2)]
+    # One is in the middle of its fork when the other begins.
+    forking._hold_all_before_fork()
+    try:
+        assert exclusive.locked()
+        for thread in threads:
+            thread.start()
+    finally:
+        forking._release_all_in_parent()
+    for thread in threads:
+        thread.join(10)
+    assert not exclusive.locked()
     use(here)
 
 

@@ -1,6 +1,7 @@
 """What a fork does to layers: the parent's stand still while it is copied, and the child's begin anew."""
 
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -19,22 +20,31 @@ def watch_forks(layer: "TrunkChannelLayer") -> None:
     _layers.add(layer)
 
 
-_held: list[Hub] = []  # between the two sides of a fork
+# Held from one side of a fork to the other: two threads may fork at once, and what is held for one must not be given
+# free, or forgotten, by the other.
+_turn = threading.Lock()
+_held: list[Hub] = []  # guarded by _turn
 
 
 def _hold_all_before_fork() -> None:
+    _turn.acquire()
     _held[:] = [hub for layer in list(_layers) if (hub := layer.__dict__.get("_made")) is not None]
     for hub in _held:
         hub.hold()
 
 
 def _release_all_in_parent() -> None:
-    for hub in _held:
-        hub.release()
-    _held.clear()
+    try:
+        for hub in _held:
+            hub.release()
+    finally:
+        _held.clear()
+        _turn.release()
 
 
 def _renew_all_in_child() -> None:
+    global _turn
+    _turn = threading.Lock()
     _held.clear()
     for layer in list(_layers):
         layer._renew_after_fork()

@@ -23,7 +23,7 @@ class ForkGate:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._inside = 0  # guarded by _changed, as the next
-        self._forking = False
+        self._forking = 0  # how many threads fork
 
     @asynccontextmanager
     async def passing(self) -> AsyncIterator[None]:
@@ -47,19 +47,19 @@ class ForkGate:
     def close(self) -> None:
         """Before a fork."""
         with self._changed:
-            self._forking = True
+            self._forking += 1
             self._changed.wait_for(lambda: self._inside == 0, _PATIENCE)
 
     def open(self) -> None:
         """After it, in the parent."""
         with self._changed:
-            self._forking = False
+            self._forking -= 1
 
     def reset(self) -> None:
         """After it, in the child, where nobody is inside any more."""
         self._changed = threading.Condition()
         self._inside = 0
-        self._forking = False
+        self._forking = 0
 
 
 connecting = ForkGate()

@@ -43,6 +43,16 @@ async def test_nobody_enters_during_a_fork() -> None:
     await connecting
 
 
+async def test_of_two_forks_the_first_that_is_over_lets_nobody_in() -> None:
+    gate = ForkGate()
+    gate.close()
+    gate.close()
+    gate.open()
+    assert not gate._enter()
+    gate.open()
+    assert gate._enter()
+
+
 async def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork_gate, "_PATIENCE", 0.01)
     gate = ForkGate()

@@ -41,6 +41,7 @@ class LogReader:
         self._file_id = file_id
         self._must_look = True  # cleared before the file is asked
         self._turn = threading.Lock()
+        self._held = False  # between hold() and release()
         self._closed = False  # guarded by _turn
         self.position = position
         """The id of the last row read; written with _turn held, read by anybody."""
@@ -139,11 +140,12 @@ class LogReader:
 
     def hold(self) -> None:
         """Keep everybody from reading, until release()."""
-        self._turn.acquire(timeout=1.0)
+        self._held = self._turn.acquire(timeout=1.0)
 
     def release(self) -> None:
         """Let them read again."""
-        if self._turn.locked():
+        if self._held:
+            self._held = False
             self._turn.release()
 
     def abandon(self) -> None:

@@ -183,6 +183,7 @@ class SQLiteTransport(EmbeddedTransport):
         if self._open is not None:
             self._open.reader.release()
         if self._held:
+            self._held = False
             self._keeping.release()
 
     def abandon(self) -> None:
