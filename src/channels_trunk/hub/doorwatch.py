@@ -187,6 +187,12 @@ class Doorwatch:
             self._leave(loop)
         self._transport.leave_doorbell()
 
+    def abandon(self) -> None:
+        """In the child of a fork: close the descriptors, by which a parent that has died would seem to be alive."""
+        doors, self._doors = self._doors, {}
+        for door in doors.values():
+            os.close(door)
+
     def _watch_here(self) -> None:
         with self._lock:
             door = self._door if self.watcher is None else None

@@ -150,12 +150,15 @@ class Lifecycle:
         """After a fork, in the parent."""
         self.transport.release()
         if self._held:
+            self._held = False
             self.publisher.exclusive.release()
 
     def abandon(self) -> None:
         """In the child after a fork: keep off everything that belongs to the parent."""
         _alive.discard(self)
         _graveyard.append(self)
+        if self.doorwatch is not None:
+            self.doorwatch.abandon()
         self.transport.abandon()
 
     # --- sending, and what follows from deliveries, any thread

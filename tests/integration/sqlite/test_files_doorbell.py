@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -149,3 +150,28 @@ async def test_a_layer_closed_before_it_made_its_socket_again_leaves_none(tmp_pa
         await eventually(lambda: layer.health().state is State.AWAY, within=BOUND)
         await layer.close()
         assert _sockets(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+async def test_a_child_does_not_keep_the_parents_socket(tmp_path: Path) -> None:
+    """Else a process that was killed would count as alive for as long as a child of it lives."""
+    async with layers_closed() as layers:
+        layer = layers(tmp_path / "x.sqlite3")
+        waiting = asyncio.create_task(layer.receive(await layer.new_channel()))
+        hub = layer._hub
+        await eventually(lambda: hub.doorwatch is not None and hub.doorwatch.watcher is waiting.get_loop())
+        of_parent = os.fstat(hub.transport.doorbell()).st_ino  # type: ignore[attr-defined]
+        child = os.fork()
+        if child == 0:
+            os._exit(of_parent in _open_inodes())
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0  # noqa: ASYNC222
+        assert of_parent in _open_inodes()
+        waiting.cancel()
+
+
+def _open_inodes() -> set[int]:
+    inodes: set[int] = set()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the descriptor of the listing itself
+            inodes.add(os.fstat(int(name)).st_ino)
+    return inodes
