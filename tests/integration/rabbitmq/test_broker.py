@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 
 from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.hub import stock
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
+from tests.integration.claimed_ahead import held, take, work_until_ahead
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_away, is_ok, works
 from tests.plugins.servers import RabbitServer
 
 pytestmark = pytest.mark.timeout(150)
 GAP = {"type": "gap.said"}
+JOBS = 40
 
 
 async def member(layer: RabbitMQChannelLayer) -> str:
@@ -85,6 +88,30 @@ async def test_a_broker_short_of_memory_is_said_and_holds_no_reader_up(
         got.append(await asyncio.wait_for(there.receive(channel), 10))
     assert {"type": "never sent"} not in got
     assert here.stats().reconnects_total == 0
+
+
+async def test_what_a_broker_short_of_memory_does_not_take_back_is_there_once(
+    make_layer: MakeLayer, broker: RabbitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, worker = make_layer(capacity=JOBS), make_layer(capacity=JOBS, send_timeout=1)
+    for number in range(JOBS):
+        await source.send("jobs", {"type": "job", "number": number})
+    monkeypatch.setattr(stock, "BACK_AFTER", 1000.0)
+    got = await work_until_ahead(worker)
+    await in_thread(lambda: broker.alarm(True))
+    try:
+        with pytest.raises(TransportUnavailable, match="takes no messages now"):
+            await worker.send("other", HELLO)
+        # What was claimed ahead is to go back, and cannot: meanwhile as much time passes as for two attempts.
+        monkeypatch.setattr(stock, "BACK_AFTER", 0.0)
+        await eventually(lambda: held(worker) == 0, within=10)
+        for _ in range(2):
+            with pytest.raises(TransportUnavailable, match="takes no messages now"):
+                await worker.send("other", HELLO)
+    finally:
+        await in_thread(lambda: broker.alarm(False))
+    assert got + await take(source, JOBS - len(got)) == list(range(JOBS))
+    assert worker.stats().gaps_total == 0
 
 
 async def test_a_broker_with_a_full_disk_is_said(make_layer: MakeLayer, broker: RabbitServer) -> None:

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from channels_trunk.envelope import Envelope, Kind
-from channels_trunk.transports.base import Claimed, NodeContext
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.transports.base import Busy, Claimed, NodeContext
 
 from .errors import AmqpError
 from .link import Link
@@ -51,15 +52,17 @@ class GivingBack:
         self._waiting.clear()
 
     async def give(self, link: Link, workers: Workers, messages: Sequence[Claimed]) -> None:
-        """Send them back; raises AmqpError if they have not left."""
+        """Send them back; raises AmqpError or Busy if they have not left."""
+        if link.connection.blocked:
+            raise Busy
         messages = self._not_left(messages)
         channels = list({message.channel: None for message in messages})
         await workers.declare(channels)
         for channel in channels:
             # What is at hand here is younger.
             await workers.release(channel)
-        if link.connection.is_over:
-            raise AmqpError("the connection was lost")
+        if link.publisher.error is not None:
+            raise link.publisher.error.another()
         now = self._context.clock.wall()
         # What waits here is younger, too, and must not be the first to go.
         together = [*messages, *(message for channel in channels for message in self.take(channel))]
@@ -68,8 +71,9 @@ class GivingBack:
             return
         try:
             outcome = await confirmed(link, [self._publication(block, now) for block in blocks])
-        except AmqpError:
-            # They are there, or they are not; sent once more they might be there twice.
+        except (AmqpError, TransportUnavailable):
+            # They are there, or they are not, or will be when the broker takes messages again; sent once more they
+            # might be there twice.
             self._context.sink.gap(_UNKNOWN)
             return
         except asyncio.CancelledError:
@@ -87,7 +91,7 @@ class GivingBack:
 
     async def give_again(self, link: Link, workers: Workers) -> None:
         """Try what waits here once more."""
-        if self._waiting:
+        if self._waiting and not link.connection.blocked:
             messages = list(self._waiting)
             self._waiting.clear()
             try:
