@@ -1,7 +1,7 @@
 """What there is while the broker is connected: one connection and its channels."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from .topology import QueueSpec
 __all__ = ["Link", "connected"]
 
 _PUBLISHER, _INBOX, _DESK, _LANE = 1, 2, 3, 4
-_FIRST_SCRATCH, _LAST_SCRATCH = 5, 255
+_SCRATCHES = range(5, 21)
 
 
 @dataclass(slots=True)
@@ -38,7 +38,8 @@ class Link:
     """Groups that were bound over this connection."""
     asked: dict[str, Any] = field(default_factory=dict)
     """Groups whose binding the broker was asked for, without an answer so far; see hearing.py."""
-    _scratch: set[int] = field(default_factory=set)
+    _scratch: "asyncio.LifoQueue[int]" = field(default_factory=lambda: _filled(_SCRATCHES))
+    """Numbers of channels that are free."""
 
     @property
     def address(self) -> Address:
@@ -48,20 +49,27 @@ class Link:
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Channel]:
         """A channel for what may be refused."""
-        number = next(number for number in range(_FIRST_SCRATCH, _LAST_SCRATCH) if number not in self._scratch)
-        self._scratch.add(number)
-        channel: Channel | None = None
+        number = await self._scratch.get()
+        opening = asyncio.ensure_future(self.connection.channel(number))
+        is_given_up = False
         try:
-            channel = await self.connection.channel(number, confirms=False)
-            yield channel
+            yield await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            is_given_up = True  # and not to be held up by a broker that does not answer
+            raise
         finally:
-            try:
-                if channel is not None:
-                    await asyncio.shield(asyncio.ensure_future(channel.close()))
-            except AmqpError:
-                pass  # the connection has ended
-            finally:
-                self._scratch.discard(number)
+            ending = asyncio.ensure_future(self._end_scratch(number, opening))
+            if not is_given_up:
+                await asyncio.shield(ending)
+
+    async def _end_scratch(self, number: int, opening: "asyncio.Future[Channel]") -> None:
+        # To open a channel whose number is not free would end the connection.
+        try:
+            await (await opening).close()
+        except AmqpError:
+            pass  # the connection has ended
+        finally:
+            self._scratch.put_nowait(number)
 
     async def lane(self) -> Channel:
         """A channel for normal channels; it is opened again if it was closed."""
@@ -91,6 +99,13 @@ class Link:
                 raise
             return False
         return True
+
+
+def _filled(numbers: Sequence[int]) -> "asyncio.LifoQueue[int]":
+    queue = asyncio.LifoQueue[int]()
+    for number in reversed(numbers):
+        queue.put_nowait(number)
+    return queue
 
 
 async def connected(
