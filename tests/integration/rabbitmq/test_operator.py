@@ -10,10 +10,12 @@ from channels.exceptions import ChannelFull
 from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
+from tests.integration.claimed_ahead import held, take, work_until_ahead
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_ok, works
 from tests.plugins.servers import RabbitServer
 
 pytestmark = pytest.mark.timeout(120)
+JOBS = 100
 
 
 def listed(broker: RabbitServer, url: str, what: str, *columns: str) -> list[list[str]]:
@@ -107,6 +109,25 @@ async def test_a_deleted_worker_queue_is_made_anew(make_layer: MakeLayer, url: s
     await here.send("other", {"type": "second"})
     async with asyncio.timeout(10):
         assert await there.receive("other") == {"type": "second"}
+
+
+async def test_what_was_at_hand_of_a_deleted_worker_queue_is_not_counted_for_ever(
+    make_layer: MakeLayer, url: str
+) -> None:
+    source, worker = (make_layer(capacity=JOBS) for _ in range(2))
+    for number in range(JOBS):
+        await source.send("jobs", {"type": "job", "number": number})
+    await work_until_ahead(worker)
+    consuming = worker._hub.transport._workers._consuming  # type: ignore[attr-defined]
+    consumer = consuming._consumers["jobs"]
+    await eventually(lambda: consumer.held, within=10)
+    async with await aiormq.connect(url) as connection:
+        await (await connection.channel()).queue_delete("asgi.channel.jobs")
+    await eventually(lambda: not consumer.held, within=10)
+    await take(worker, held(worker))
+    await source.send("jobs", {"type": "job", "number": JOBS})
+    assert await take(worker, 1) == [JOBS]
+    assert not consuming._lane._tags._above
 
 
 async def test_a_queue_with_other_options_is_taken_as_it_is(

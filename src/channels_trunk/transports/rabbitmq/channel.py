@@ -60,6 +60,7 @@ class Channel:
         self.number = number
         self.error: AmqpError | None = None  # why it is closed
         self.on_messages: Callable[[Sequence[Delivery]], None] | None = None
+        """To be given what no consumer's own function takes, and what was asked for and is not wanted any more."""
         self.on_cancelled: Callable[[str], None] | None = None
         self.on_closed: Callable[[AmqpError], None] | None = None
         self.consumers: dict[str, Callable[[Delivery], None]] = {}
@@ -97,9 +98,9 @@ class Channel:
 
     def _settle(self, answer: "asyncio.Future[Any]", result: Any, error: AmqpError | None) -> None:
         if answer.done():
-            if isinstance(result, Delivery):
+            if isinstance(result, Delivery) and self.on_messages is not None:
                 # Whoever asked for a message has given up.
-                self.requeue(result.tag)
+                self.on_messages([result])
         elif error is None:
             answer.set_result(result)
         else:
@@ -191,10 +192,6 @@ class Channel:
     def ack(self, tag: int, *, multiple: bool = False) -> None:
         """Say that a message has been taken. Any thread."""
         self.tell(Method.BASIC_ACK, struct.pack(">QB", tag, multiple))
-
-    def requeue(self, tag: int) -> None:
-        """Give a message back to where it was."""
-        self.tell(Method.BASIC_NACK, struct.pack(">QB", tag, 2))
 
     async def close(self) -> None:
         """Close it; the number may be used again afterwards."""

@@ -237,6 +237,9 @@ class Consuming:
         self._tell_gone([channel])
         consumer = self._consumers.get(channel)
         if consumer is not None and tag in consumer.tags:
+            if self._lane is not None:
+                # They may be nowhere any more, but what is neither had nor given back is counted for ever.
+                self._lane.requeue(consumer.held)
             self._clear(consumer)
         self._link.context.sink.available([channel])
 

@@ -24,7 +24,7 @@ class Lane:
     ) -> None:
         self._channel = channel
         self._tags = Tags()
-        channel.on_messages = self.requeue  # of a consumer that has ended
+        channel.on_messages = self.requeue  # of a consumer that has ended, or of a get that was given up
         channel.on_cancelled = consumer_gone
         channel.on_closed = closed
 
@@ -40,7 +40,7 @@ class Lane:
             return [delivery for answer in answers if (delivery := await answer) is not None]
         except BaseException:
             for answer in answers:
-                # What has come goes back; what still comes does so by itself.
+                # What has come goes back, as does what still comes.
                 if not answer.cancel() and not answer.cancelled() and answer.exception() is None and answer.result():
                     self.requeue([answer.result()])
             raise

@@ -10,7 +10,8 @@ from channels_trunk.transports.rabbitmq.channel import Channel, Delivery
 from channels_trunk.transports.rabbitmq.connection import Connection
 from channels_trunk.transports.rabbitmq.errors import AmqpError
 from channels_trunk.transports.rabbitmq.frames import Frame
-from channels_trunk.transports.rabbitmq.wire import HEADER, METHOD, Method, short
+from channels_trunk.transports.rabbitmq.lane import Lane
+from channels_trunk.transports.rabbitmq.wire import HEADER, METHOD, Method, Properties, short
 
 
 class Broker:
@@ -80,9 +81,18 @@ async def test_requests_of_one_kind_are_answered_in_order() -> None:
 
 async def test_a_message_that_was_asked_for_and_given_up_goes_back() -> None:
     broker = Broker()
-    broker.channel.get("queue").cancel()
-    broker.answer_get(5)
-    assert broker.requeued() == [5]
+    lane = Lane(broker.channel, consumer_gone=lambda _tag: None, closed=lambda _error: None)
+    getting = asyncio.ensure_future(lane.get("queue", 3))
+    await asyncio.sleep(0)
+    broker.answer_get(1)
+    getting.cancel()
+    await asyncio.wait({getting})
+    broker.answer_get(2)
+    broker.answer_get(3)
+    assert broker.requeued() == [1, 2, 3]
+    # And is counted as settled, so that the next word may be of many.
+    lane.requeue([Delivery(tag, False, b"", Properties(), b"") for tag in (4, 5)])
+    assert broker.requeued() == [1, 2, 3, 5]
 
 
 async def test_who_asks_in_any_thread_is_told_in_whatever_thread_reads() -> None:
