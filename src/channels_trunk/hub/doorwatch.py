@@ -101,23 +101,32 @@ class Doorwatch:
             if self._door is None:
                 return
             self._forget_closed_loops()
-            door = self._doors.get(loop)
-            if door is None:
-                door = os.dup(self._door)
-            try:
-                loop.add_reader(door, self._ring)
-            except (NotImplementedError, OSError, ValueError):
-                # A loop that cannot watch descriptors (Windows' proactor): the hub's thread can.
-                self._doors.pop(loop, None)
-                os.close(door)
-                return
-            self._doors[loop] = door
-            before, self.watcher = self.watcher, loop
+            before = self.watcher
+            if rings := self._rings_in(loop, self._door):
+                self.watcher = loop
+        if not rings:
+            self._watch_on_hub()
+            return
         if before is not None:
             self._pause(before)
         self._hub.on_io(self._unwatch_here)
         # What came while the watch changed hands may have rung nobody.
         loop.call_soon(self._ring)
+
+    def _rings_in(self, loop: asyncio.AbstractEventLoop, door: int) -> bool:
+        """Have a loop watch a copy of the transport's descriptor, with _lock held; False if it cannot.
+
+        It cannot on Windows (the proactor's), or where the process has no descriptor left.
+        """
+        try:
+            if loop not in self._doors:
+                self._doors[loop] = os.dup(door)
+            loop.add_reader(self._doors[loop], self._ring)
+        except (NotImplementedError, OSError, ValueError):
+            if loop in self._doors:
+                os.close(self._doors.pop(loop))
+            return False
+        return True
 
     def _watch_on_hub(self) -> None:
         with self._lock:
@@ -179,10 +188,11 @@ class Doorwatch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._unwatch_here()
         with self._lock:
-            self._door = self.watcher = None
+            door, self._door, self.watcher = self._door, None, None
             self._receiving = set()
+        if door is not None:
+            asyncio.get_running_loop().remove_reader(door)
         for loop in list(self._doors):
             self._leave(loop)
         self._transport.leave_doorbell()
@@ -203,7 +213,8 @@ class Doorwatch:
 
     def _unwatch_here(self) -> None:
         with self._lock:
-            door = self._door
+            # By now the watch may be back here.
+            door = self._door if self.watcher is not None else None
         if door is not None:
             asyncio.get_running_loop().remove_reader(door)
 

@@ -186,6 +186,8 @@ class Hub(Receiving):
         if verdict in (Verdict.ASK_AND_WAIT, Verdict.ASK_AND_FULL):
             into.append(self._question(channel, question))
         if waiter is not None:
+            if self.doorwatch is not None:
+                self.doorwatch.look_after(waiter)
             raise MustWait(waiter)
         raise Refused
 
