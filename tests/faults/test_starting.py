@@ -86,6 +86,25 @@ async def test_answer_that_does_not_come_as_the_engine_takes_nothing(
     assert here.stats().reconnects_total == 0
 
 
+async def test_what_waits_behind_an_answer_that_never_came(layers: list[SlowLayer], server: LoopbackServer) -> None:
+    """It is sent as soon as the engine takes something, though nobody sends anything else."""
+    here, there = layers
+    channel = await connected(here, there)
+    sending = await begun(here, channel)
+    behind = asyncio.create_task(here.send(channel, {"type": "behind"}))
+    server.hang()
+    here._hub.context.sink.stalled("its memory is full")
+    started = here._hub.publisher._started
+    assert started is not None
+    started.deadline = 0.0
+    with pytest.raises(TransportUnavailable, match="its memory is full"):
+        await sending
+    server.release()
+    here._hub.context.sink.stalled("")
+    await behind
+    assert [(await there.receive(channel))["type"] for _ in range(2)] == ["hello", "behind"]
+
+
 async def test_connection_that_is_lost_before_the_answer(layers: list[SlowLayer], server: LoopbackServer) -> None:
     here, there = layers
     channel = await connected(here, there)

@@ -214,20 +214,23 @@ class Publisher:
         except BaseException as error:
             # Not only a fault of the transport: a signal's handler may raise in here. The batch may be on its way, and
             # must not be sent again.
-            if self._is_given_up(started):
-                self.outcomes.failed(batch, unexpected(error))
+            self._give_up(started, partial(unexpected, error))
             raise
         if begun:
             return started
         self._take_back(started)
         return None
 
-    def _is_given_up(self, started: Started) -> bool:
+    def _give_up(self, started: Started, error: Callable[[], TransportError]) -> None:
+        """Whether it arrived will not be known; unless it has ended meanwhile."""
         with self._lock:
             if self._started is not started:
-                return False
+                return
             self._started = None
-        return True
+            more = bool(self._outbox)
+        self.outcomes.failed(started.batch, error())
+        if more:
+            self._wake_pump()
 
     def deadline(self, batch: Sequence[Outgoing]) -> float:
         """Until when, in monotonic seconds, the engine may take to answer if this batch is published now."""
@@ -331,8 +334,7 @@ class Publisher:
             return math.inf
         if now < started.deadline:
             return started.deadline - now
-        if self._is_given_up(started):
-            self.outcomes.failed(started.batch, self.outcomes.hangs())
+        self._give_up(started, self.outcomes.hangs)
         return math.inf
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
