@@ -204,7 +204,7 @@ class Hub(Receiving):
         if group in self.router.groups:
             effects = Effects()
             with self.lock:
-                self.router.send_group(group, (now + self.options.expiry, body), now, effects)
+                self.router.send_group(group, [(now + self.options.expiry, body)], now, effects)
             self.perform(effects)
         waiter = new_waiter()
         into.append(self._outgoing(_GROUP, group, body, waiter, now))

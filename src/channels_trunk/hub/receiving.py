@@ -6,7 +6,7 @@ from typing import Any
 
 from channels_trunk.exceptions import DecodeError, WrongProcess
 from channels_trunk.names import MAX_NAME_LENGTH, channel_owner
-from channels_trunk.router import Effects, Mailbox
+from channels_trunk.router import Body, Effects, Mailbox
 from channels_trunk.transports.base import NodeContext, Transport
 
 from .lifecycle import Lifecycle
@@ -58,16 +58,18 @@ class Receiving(Lifecycle):
                 if future is not None:
                     body = self.router.come(box, self.clock.monotonic())
                 else:
-                    # It may have been forgotten meanwhile, as nobody waited at it.
-                    box = self.router.boxes.setdefault(channel, box)
                     body = self.router.take(box, self.clock.monotonic()) if box.messages else None
                 if body is None:
+                    # It may have been forgotten meanwhile, as nothing was in it and nobody waited at it.
+                    box = self.router.boxes.setdefault(channel, box)
                     box.add_waiter(future := asyncio.Future())
             if body is not None:
                 if not box.said_full:
                     # What _taken() does, for nearly all; for the others it says why it cannot.
                     try:
-                        return self._unpack(body)
+                        if isinstance(body, bytes):
+                            return self._unpack(body)
+                        return body.open(self._unpack) if body.model is None else body.model.copy()
                     except Exception:  # noqa: BLE001, S110
                         pass
                 if (message := self._taken(box, body)) is not None:
@@ -128,12 +130,12 @@ class Receiving(Lifecycle):
                 raise
             woken = True
 
-    def _taken(self, box: Mailbox, body: bytes) -> dict[str, Any] | None:
+    def _taken(self, box: Mailbox, body: Body) -> dict[str, Any] | None:
         """The message that was taken from `box`; None if it is malformed, and so skipped."""
         if box.said_full:
             self.desk.tell_if_drained(box)
         try:
-            return self._unpack(body)
+            return self._unpack(body) if isinstance(body, bytes) else body.open(self._unpack)
         except Exception as error:  # noqa: BLE001 - a serializer of the user's may raise anything
             # Its text is not shown, as it may quote the message.
             self.context.sink.skipped(DecodeError(f"a message cannot be unpacked ({type(error).__name__})"))

@@ -6,6 +6,7 @@ Nothing in here locks, waits or does I/O. The hub calls it with its lock held an
 from .effects import Effects, Waiter
 from .mailbox import Mailbox
 from .router import FULL, Router
+from .shared import Body
 from .windows import ANSWER_WITHIN, Verdict, Windows
 
-__all__ = ["ANSWER_WITHIN", "FULL", "Effects", "Mailbox", "Router", "Verdict", "Waiter", "Windows"]
+__all__ = ["ANSWER_WITHIN", "FULL", "Body", "Effects", "Mailbox", "Router", "Verdict", "Waiter", "Windows"]

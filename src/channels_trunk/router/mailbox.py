@@ -7,12 +7,14 @@ receiver's own task takes it. A receiver cancelled in between loses nothing; it 
 from collections import deque
 
 from .effects import Waiter
+from .shared import Body
 
-__all__ = ["Entry", "Mailbox"]
+__all__ = ["LONG", "Entry", "Mailbox"]
 
-_LONG = 16
+LONG = 16
+"""How many messages are too many for a list."""
 
-Entry = tuple[float, bytes]
+Entry = tuple[float, Body]
 """(expires at, in monotonic seconds; packed body); one entry is shared by all members of a group."""
 
 
@@ -84,10 +86,10 @@ class Mailbox:
             self.messages = [entry]
             return
         messages.append(entry)
-        if len(messages) == _LONG:
+        if len(messages) == LONG:
             self.messages = deque(messages)
 
-    def pop(self) -> bytes:
+    def pop(self) -> Body:
         """Remove the oldest message, of which there must be one, and return its body."""
         messages = self.messages
         assert messages
@@ -148,5 +150,5 @@ class Mailbox:
         if all(expires > now for expires, _ in messages):
             return 0
         fresh = [entry for entry in messages if entry[0] > now]
-        self.messages = (deque(fresh) if len(fresh) >= _LONG else fresh) or None
+        self.messages = (deque(fresh) if len(fresh) >= LONG else fresh) or None
         return before - len(self.messages or ())

@@ -7,7 +7,8 @@ from channels_trunk.envelope import Envelope, Kind
 
 from .effects import Effects, Waiter
 from .groups import GroupIndex
-from .mailbox import Entry, Mailbox
+from .mailbox import LONG, Entry, Mailbox
+from .shared import Body, SharedBody, packed
 
 __all__ = ["Counters", "Router"]
 
@@ -16,6 +17,8 @@ __all__ = ["Counters", "Router"]
 _SLACK = 64
 # How many envelopes are delivered before other tasks of the loop have their turn: about half a millisecond.
 _AT_ONCE = 256
+# How many messages to one group are delivered in one go through its members: under what a list holds.
+_RUN = 12
 _CONTROL, _GROUP = int(Kind.CONTROL), int(Kind.GROUP)
 
 
@@ -43,6 +46,7 @@ class Router:
         self.boxes: dict[str, Mailbox] = {}
         self.groups = GroupIndex()
         self.pressed: set[Mailbox] = set()  # mailboxes that fill while a woken receiver waits for its turn
+        self._run = _RUN  # less if a mailbox is so small that it would go from half full to overflowing in one go
         self._capacity_of = capacity_of
         self._group_expiry = group_expiry or float("inf")
 
@@ -50,7 +54,10 @@ class Router:
         """The mailbox of `channel`, made if need be."""
         box = self.boxes.get(channel)
         if box is None:
-            box = self.boxes[channel] = Mailbox(channel, self._capacity_of(channel))
+            capacity = self._capacity_of(channel)
+            box = self.boxes[channel] = Mailbox(channel, capacity)
+            if capacity < self._run * 2:
+                self._run = max(1, capacity // 2)
         return box
 
     # --- messages in
@@ -64,35 +71,46 @@ class Router:
                 return FULL
         return self.admit(box, entry)
 
-    def send_group(self, group: str, entry: Entry, now: float, effects: Effects) -> None:
-        """Deliver a message to every member of `group` at this node; a member that is full goes without."""
+    def send_group(self, group: str, entries: list[Entry], now: float, effects: Effects) -> None:
+        """Deliver messages, in order, to every member of `group` at this node; a member that is full goes without."""
         members = self.groups.members(group)
         if members is None:
             return
+        if len(members) > 1:
+            entries = [(expires, SharedBody(body)) for expires, body in entries if isinstance(body, bytes)]
         stale: list[Mailbox] | None = None
         wakes = effects.wakes
-        at_once = 0
+        count, at_once = len(entries), 0
         for box, ends in members.items():
             messages = box.messages
-            if not messages and ends > now and box.waiters is None and box.capacity > 2:
-                # What admit() does, for members that hold nothing, as nearly all do: half of its time.
-                box.messages = [entry]
-                at_once += 1
+            held = count + len(messages) if messages else count
+            if ends <= now or (messages and messages[0][0] <= now):
+                stale = [*(stale or ()), box]
+            elif held * 2 < box.capacity and held < LONG and box.waiters is None:
+                # What admit() does, for members that hold little, as nearly all do: a quarter of its time.
+                if messages:
+                    messages.extend(entries)
+                else:
+                    box.messages = entries[:]
+                at_once += count
                 if box.waiter is not None:
                     box.signalled += 1
                     wakes.append(box.waiter)
                     box.waiter = None
-            elif ends <= now or (messages and messages[0][0] <= now):
-                stale = [*(stale or ()), box]
-            elif messages and len(messages) >= box.capacity:
-                self._overflow(box, effects)
-            elif (waiter := self.admit(box, entry)) is not None:
-                wakes.append(waiter)
+            else:
+                self._send_each(box, entries, effects)
         self.counters.delivered += at_once
         for box in stale or ():
             # An unread message that has expired means that nobody reads this channel any more.
             if not self._drop_expired(box, now):
                 self.groups.discard(group, box)
+
+    def _send_each(self, box: Mailbox, entries: list[Entry], effects: Effects) -> None:
+        for entry in entries:
+            if box.messages and len(box.messages) >= box.capacity:
+                self._overflow(box, effects)
+            elif (waiter := self.admit(box, entry)) is not None:
+                effects.wakes.append(waiter)
 
     def arrive(
         self,
@@ -109,7 +127,8 @@ class Router:
         on with the rest after that turn, so that a burst is not dropped in front of a receiver that keeps up.
         """
         offset = now - wall
-        for _ in range(min(len(backlog), _AT_ONCE)):
+        last = max(0, len(backlog) - _AT_ONCE)
+        while len(backlog) > last:
             envelope = backlog.popleft()
             if envelope.kind == _CONTROL:
                 control(envelope, effects)
@@ -117,11 +136,25 @@ class Router:
                 self.counters.dropped_expired += 1
                 self.counters.last_expired = envelope.target
             elif envelope.kind == _GROUP:
-                self.send_group(envelope.target, (envelope.expires_at + offset, envelope.body), now, effects)
+                self._arrive_at_group(envelope, backlog, offset, now, effects)
             else:
                 self._arrive_at(self.box(envelope.target), (envelope.expires_at + offset, envelope.body), now, effects)
             if self.pressed:
                 return
+
+    def _arrive_at_group(
+        self, envelope: Envelope, backlog: deque[Envelope], offset: float, now: float, effects: Effects
+    ) -> None:
+        """Deliver this message to a group, with those behind it to the same."""
+        group, wall = envelope.target, now - offset
+        entries: list[Entry] = [(envelope.expires_at + offset, envelope.body)]
+        while backlog and len(entries) < self._run:
+            envelope = backlog[0]
+            if envelope.kind != _GROUP or envelope.target != group or envelope.expires_at <= wall:
+                break
+            entries.append((envelope.expires_at + offset, envelope.body))
+            del backlog[0]
+        self.send_group(group, entries, now, effects)
 
     def _arrive_at(self, box: Mailbox, entry: Entry, now: float, effects: Effects) -> None:
         messages = box.messages
@@ -149,23 +182,25 @@ class Router:
 
     # --- messages out
 
-    def take(self, box: Mailbox, now: float) -> bytes | None:
+    def take(self, box: Mailbox, now: float) -> Body | None:
         """Remove and return the oldest message that has not expired, or None."""
         messages = box.messages
         if not messages:
             return None
         if messages[0][0] <= now:
             self._drop_expired(box, now)
-            messages = box.messages
-            if not messages:
+            if not box.messages:
                 return None
-        body = box.pop()
         box.streak += 1
-        if self.pressed and not box.pressed:
-            self.pressed.discard(box)
-        return body
+        if self.pressed:
+            body = box.pop()
+            if not box.pressed:
+                self.pressed.discard(box)
+            return body
+        # What pop() does, for nearly all.
+        return messages.pop(0)[1] if messages.__class__ is list else box.pop()
 
-    def come(self, box: Mailbox, now: float) -> bytes | None:
+    def come(self, box: Mailbox, now: float) -> Body | None:
         """A woken receiver has come: do what take() does for it."""
         box.signalled -= 1
         box.late = False
@@ -200,14 +235,14 @@ class Router:
         boxes = [box for box in self.boxes.values() if box.messages and box.waiter is not None]
         return [waiter for box in boxes if (waiter := box.next_waiter()) is not None]
 
-    def surplus(self, box: Mailbox) -> list[Entry]:
+    def surplus(self, box: Mailbox) -> list[tuple[float, bytes]]:
         """Remove and return, oldest first, the messages of a claimed channel for which no receiver is left."""
         messages = box.messages
         count = 0 if box.waiter is not None else box.surplus
         if messages is None or not count:
             return []
         taken = [messages.pop() for _ in range(count)]
-        return taken[::-1]
+        return [(expires, packed(body)) for expires, body in reversed(taken)]
 
     # --- groups
 

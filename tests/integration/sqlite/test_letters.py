@@ -4,8 +4,12 @@ import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from channels_trunk.layers import SQLiteChannelLayer
+from channels_trunk.router import Body, Mailbox
 from channels_trunk.testing.commands import in_thread
 from tests.integration.sqlite.bad_input import BOUND, holding_lock, layers_closed, reaches
 
@@ -95,3 +99,36 @@ async def test_a_process_that_has_gone_is_not_waited_for(tmp_path: Path) -> None
         channel = await _member(there)
         await here.group_send("room", X)
         assert await asyncio.wait_for(there.receive(channel), BOUND) == X
+
+
+async def test_what_comes_while_many_are_woken_is_theirs_at_the_same_wake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here, there = layers(path), layers(path)
+        members = [await _member(there) for _ in range(100)]
+        await here.group_send("room", {"type": "n", "n": 0})
+        assert [await _numbers(there, member, 1) for member in members] == [[0]] * 100
+        receiving = [asyncio.create_task(_numbers(there, member, 2)) for member in members]
+        router, woken = there._hub.router, 0
+        arrive, come = router.arrive, router.come
+        others = iter([{"type": "n", "n": 2}])
+
+        def arriving(*arguments: Any, **options: Any) -> None:
+            arrive(*arguments, **options)
+            for message in others:
+                here.sync.group_send("room", message)
+                return
+
+        def coming(box: Mailbox, now: float) -> Body | None:
+            nonlocal woken
+            woken += 1
+            return come(box, now)
+
+        await asyncio.sleep(0)  # all of them have begun to wait
+        monkeypatch.setattr(router, "arrive", arriving)
+        monkeypatch.setattr(router, "come", coming)
+        await here.group_send("room", {"type": "n", "n": 1})
+        assert await asyncio.gather(*receiving) == [[1, 2]] * 100
+        assert woken == 100

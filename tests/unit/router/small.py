@@ -8,5 +8,5 @@ GROUP_EXPIRY = 100.0
 CHANNELS = ("a", "b", "c")
 
 
-def make_router(*, group_expiry: float = GROUP_EXPIRY) -> Router:
-    return Router(capacity_of=lambda _channel: CAPACITY, group_expiry=group_expiry)
+def make_router(*, group_expiry: float = GROUP_EXPIRY, capacity: int = CAPACITY) -> Router:
+    return Router(capacity_of=lambda _channel: capacity, group_expiry=group_expiry)

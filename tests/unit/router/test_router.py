@@ -6,6 +6,7 @@ import pytest
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.router import FULL, Effects, Mailbox, Router
+from channels_trunk.router.shared import packed
 from tests.unit.router.small import CAPACITY, CHANNELS, EXPIRY, GROUP_EXPIRY, make_router
 
 
@@ -51,11 +52,70 @@ def test_channel_whose_message_expires_leaves_its_groups() -> None:
     router.join("h", "a", 0.0)
     router.join("g", "b", 0.0)
     fill(router, "a", expires=10.0, count=1)
-    router.send_group("g", (20.0, b"x"), 10.0, Effects())
+    router.send_group("g", [(20.0, b"x")], 10.0, Effects())
     assert "h" not in router.groups
     assert router.groups.memberships() == 1
     assert not router.box("a").messages
-    assert router.take(router.box("b"), 10.0) == b"x"
+    body = router.take(router.box("b"), 10.0)
+    assert body is not None
+    assert packed(body) == b"x"
+
+
+def test_messages_to_a_group_that_come_together_wake_each_member_once() -> None:
+    router = make_router(capacity=100)
+    for channel in CHANNELS:
+        router.join("g", channel, 0.0)
+        router.box(channel).add_waiter(f"at {channel}")
+    effects = Effects()
+    backlog = deque(Envelope(Kind.GROUP, "g", 2e9, b"%d" % number) for number in range(30))
+    router.arrive(backlog, now=0.0, wall=1e9, effects=effects, control=no_control)
+    assert not backlog
+    assert effects.wakes == ["at a", "at b", "at c"]
+    assert router.counters.delivered == 90
+    for channel in CHANNELS:
+        box = router.box(channel)
+        first = router.come(box, 0.0)
+        taken = [first, *(router.take(box, 0.0) for _ in range(29))]
+        assert [body and packed(body) for body in taken] == [b"%d" % number for number in range(30)]
+
+
+def test_what_comes_for_a_group_keeps_its_place_among_the_others() -> None:
+    router = make_router(capacity=100)
+    for group in ("g", "h"):
+        router.join(group, "a", 0.0)
+    router.join("g", "b", 0.0)
+    arrive(
+        router,
+        *(Envelope(Kind.GROUP, "g", 2e9, body) for body in (b"0", b"1")),
+        mailbox("a", b"2"),
+        Envelope(Kind.GROUP, "g", 1e9, b"late"),
+        *(Envelope(Kind.GROUP, group, 2e9, b"%d" % number) for number, group in enumerate("ghgg", start=3)),
+    )
+    held = [packed(body) for _, body in router.box("a").messages or ()]
+    assert held == [b"%d" % number for number in range(7)]
+    assert router.counters.dropped_expired == 1
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3, 4, 10, 30])
+def test_burst_to_a_group_drops_nothing_in_front_of_a_receiver_that_keeps_up(capacity: int) -> None:
+    router = make_router(capacity=capacity)
+    for channel in CHANNELS:
+        router.join("g", channel, 0.0)
+        router.box(channel).add_waiter(f"at {channel}")
+    backlog = deque(Envelope(Kind.GROUP, "g", 2e9, b"%d" % number) for number in range(100))
+    taken: list[bytes] = []
+    while backlog:
+        effects = Effects()
+        router.arrive(backlog, now=0.0, wall=1e9, effects=effects, control=no_control)
+        for waiter in effects.wakes:
+            box = router.box(waiter[-1])
+            body = router.come(box, 0.0)
+            while body is not None:
+                taken.append(packed(body))
+                body = router.take(box, 0.0)
+            box.add_waiter(waiter)
+    assert router.counters.dropped_overflow == 0
+    assert sorted(taken) == sorted(b"%d" % number for number in range(100) for _ in CHANNELS)
 
 
 def test_group_goes_on_past_a_full_member() -> None:
@@ -64,7 +124,7 @@ def test_group_goes_on_past_a_full_member() -> None:
         router.join("g", channel, 0.0)
     fill(router, "b")
     effects = Effects()
-    router.send_group("g", (EXPIRY, b"x"), 0.0, effects)
+    router.send_group("g", [(EXPIRY, b"x")], 0.0, effects)
     assert [len(router.box(channel).messages or ()) for channel in CHANNELS] == [1, CAPACITY, 1]
     assert router.counters.dropped_overflow == 1
     assert effects.overflowed == "b"
@@ -76,7 +136,7 @@ def test_membership_ends_after_group_expiry(group_expiry: float, left: int) -> N
     router.join("g", "a", 0.0)
     router.sweep(GROUP_EXPIRY - 1)
     assert router.groups.memberships() == 1
-    router.send_group("g", (1e6, b"x"), GROUP_EXPIRY, Effects())
+    router.send_group("g", [(1e6, b"x")], GROUP_EXPIRY, Effects())
     assert len(router.box("a").messages or ()) == left
     router.sweep(GROUP_EXPIRY)
     assert router.groups.memberships() == left

@@ -1,12 +1,14 @@
 """The router as a model: whatever happens in whatever order, nothing is lost or doubled."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from channels_trunk.router import FULL, Effects, Mailbox
+from channels_trunk.router import FULL, Body, Effects, Mailbox
+from channels_trunk.router.shared import packed
 from tests.unit.router.small import CAPACITY, CHANNELS, EXPIRY, GROUP_EXPIRY, make_router
 
 GROUPS = ("g", "h")
@@ -15,10 +17,12 @@ GROUPS = ("g", "h")
 class RouterMachine(RuleBasedStateMachine):
     """Receivers come, are woken, take or give up; messages come and expire: each is taken, expired or dropped once."""
 
+    capacity: ClassVar[int] = CAPACITY
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.router = make_router()
+        self.router = make_router(capacity=self.capacity)
         self.number = 0
         self.queues: dict[str, list[tuple[float, int]]] = {channel: [] for channel in CHANNELS}
         self.parked: dict[str, list[str]] = {channel: [] for channel in CHANNELS}
@@ -39,7 +43,7 @@ class RouterMachine(RuleBasedStateMachine):
         return self.queues[channel]
 
     def _delivered(self, channel: str, entry: tuple[float, bytes], woken: object) -> None:
-        self.queues[channel].append((entry[0], self.number))
+        self.queues[channel].append((entry[0], int(entry[1])))
         expected = self.parked[channel].pop(0) if self.parked[channel] else None
         assert woken == expected
         if expected is not None:
@@ -48,25 +52,27 @@ class RouterMachine(RuleBasedStateMachine):
     @rule(channel=st.sampled_from(CHANNELS))
     def send(self, channel: str) -> None:
         entry = self._entry()
-        full = len(self._fresh(channel)) >= CAPACITY
+        full = len(self._fresh(channel)) >= self.capacity
         outcome = self.router.send(self.router.box(channel), entry, self.now)
         assert (outcome is FULL) == full
         if not full:
             self._delivered(channel, entry, outcome)
 
-    @rule(group=st.sampled_from(GROUPS))
-    def group_send(self, group: str) -> None:
-        entry, effects = self._entry(), Effects()
+    @rule(group=st.sampled_from(GROUPS), count=st.integers(1, 4))
+    def group_send(self, group: str, count: int) -> None:
+        """Several at once, as they may have come together."""
+        entries, effects = [self._entry() for _ in range(count)], Effects()
         members = [channel for channel in CHANNELS if (group, channel) in self.members]
-        self.router.send_group(group, entry, self.now, effects)
+        self.router.send_group(group, list(entries), self.now, effects)
         wakes = list(effects.wakes)
         for channel in members:
-            if len(self.queues[channel]) < CAPACITY:
-                woken = self.parked[channel][0] if self.parked[channel] else None
-                if woken is not None:
-                    assert woken in wakes
-                    wakes.remove(woken)
-                self._delivered(channel, entry, woken)
+            for entry in entries:
+                if len(self.queues[channel]) < self.capacity:
+                    woken = self.parked[channel][0] if self.parked[channel] else None
+                    if woken is not None:
+                        assert woken in wakes
+                        wakes.remove(woken)
+                    self._delivered(channel, entry, woken)
         assert wakes == []
 
     @rule(group=st.sampled_from(GROUPS), channel=st.sampled_from(CHANNELS))
@@ -84,11 +90,11 @@ class RouterMachine(RuleBasedStateMachine):
         """Take what is there, or park."""
         self._received(channel, self.router.take)
 
-    def _received(self, channel: str, take: Callable[[Mailbox, float], bytes | None]) -> None:
+    def _received(self, channel: str, take: Callable[[Mailbox, float], Body | None]) -> None:
         fresh = self._fresh(channel)
         box = self.router.box(channel)
         body = take(box, self.now)
-        assert body == (b"%d" % fresh.pop(0)[1] if fresh else None)
+        assert (body and packed(body)) == (b"%d" % fresh.pop(0)[1] if fresh else None)
         if body is None:
             self.number += 1
             waiter = f"w{self.number}"
@@ -143,9 +149,9 @@ class RouterMachine(RuleBasedStateMachine):
     def holds_what_the_model_holds(self) -> None:
         for channel in CHANNELS:
             box = self.router.boxes.get(channel)
-            held = [int(body) for _, body in (box.messages or ())] if box else []
+            held = [int(packed(body)) for _, body in (box.messages or ())] if box else []
             assert held == [number for _, number in self.queues[channel]]
-            assert len(held) <= CAPACITY
+            assert len(held) <= self.capacity
             assert (box.all_waiters() if box else []) == self.parked[channel]
             assert (box.signalled if box else 0) == len(self.woken[channel])
         assert self.router.groups.memberships() == len(self.members)
@@ -163,5 +169,13 @@ class RouterMachine(RuleBasedStateMachine):
         assert not self.router.pressed
 
 
+class RoomyRouterMachine(RouterMachine):
+    """With room for more than are in a list."""
+
+    capacity = 40
+
+
 TestRouterMachine = RouterMachine.TestCase
 TestRouterMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestRoomyRouterMachine = RoomyRouterMachine.TestCase
+TestRoomyRouterMachine.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
