@@ -46,8 +46,8 @@ class SlowLayer(TrunkChannelLayer):
 
 
 @pytest.fixture
-async def layers(prefix: str, server: LoopbackServer) -> Any:
-    made = [SlowLayer(prefix=prefix, send_timeout=0.5) for _ in range(2)]
+async def layers(prefix: str, server: LoopbackServer, request: pytest.FixtureRequest) -> Any:
+    made = [SlowLayer(prefix=prefix, send_timeout=getattr(request, "param", 5)) for _ in range(2)]
     yield made
     server.release()
     for layer in made:
@@ -89,6 +89,7 @@ async def test_very_many_at_once_are_for_the_hubs_thread(layers: list[SlowLayer]
     assert (there.transport.asked_total, there.transport.interests) == (1, 1)
 
 
+@pytest.mark.parametrize("layers", [0.5], indirect=True, ids=["impatient"])
 async def test_answer_that_never_comes(layers: list[SlowLayer], server: LoopbackServer) -> None:
     here, there = layers
     channel = await there.new_channel()

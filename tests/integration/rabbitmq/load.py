@@ -15,6 +15,7 @@ from channels.exceptions import ChannelFull
 
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers import RabbitMQChannelLayer
+from channels_trunk.testing import eventually
 
 GROUP = "load"
 PAUSE = 0.002
@@ -67,6 +68,8 @@ async def main(name: str, peers: int, seconds: float, config: dict[str, Any]) ->
     await asyncio.gather(*(load.send(target, until=until) for target in [*channels, GROUP]))
     print("sent", flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)
+    # A broker that starts again may take longer than the others sent.
+    await eventually(lambda: load.layer.health().state == "ok", within=60)
     # All have sent, and the connections stand: what is under way comes before this.
     quiet = 0
     while quiet < 20:

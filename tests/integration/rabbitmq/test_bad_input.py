@@ -81,14 +81,15 @@ async def test_brokers_that_refuse_for_good(make_layer: MakeLayer, broker: Rabbi
     missing = make_layer(host=broker.url_for("nowhere"))
     text += await refused(missing, r"vhost 'nowhere': the vhost does not exist, or the user may not use it")
     vhost = url.rpartition("/")[2]
-    broker.ctl("add_user", "poor", SECRET)
-    broker.ctl("set_permissions", "--vhost", vhost, "poor", "^$", "^$", ".*")
-    poor = make_layer(host=f"amqp://poor:{SECRET}@{broker.host}:{broker.port}/{vhost}")
+    user = f"poor-{vhost}"
+    broker.ctl("add_user", user, SECRET)
+    broker.ctl("set_permissions", "--vhost", vhost, user, "^$", "^$", ".*")
+    poor = make_layer(host=f"amqp://{user}:{SECRET}@{broker.host}:{broker.port}/{vhost}")
     text += await refused(poor, r"the user's permissions are wrong .*asgi.groups")
     assert SECRET not in text
     assert password not in text
     # As soon as it is mended, the next call works.
-    broker.ctl("set_permissions", "--vhost", vhost, "poor", ".*", ".*", ".*")
+    broker.ctl("set_permissions", "--vhost", vhost, user, ".*", ".*", ".*")
     await poor.new_channel()
 
 
