@@ -80,7 +80,9 @@ async def test_send_goes_through_if_the_engine_comes_back_in_time(
     assert [(await there.receive(channel))["n"] for _ in range(20)] == list(range(20))
 
 
-@pytest.mark.parametrize("call", ["new_channel", "group_add", "group_add_normal", "group_add_other", "flush"])
+@pytest.mark.parametrize(
+    "call", ["new_channel", "group_add", "group_add_normal", "group_add_other", "flush", "peers", "clean_expired"]
+)
 async def test_other_calls_raise_after_send_timeout(make_layer: MakeLayer, server: LoopbackServer, call: str) -> None:
     here, there = make_layer(send_timeout=SOON), make_layer()
     mine, theirs = here._hub.new_channel("mine"), await there.new_channel()
@@ -91,9 +93,15 @@ async def test_other_calls_raise_after_send_timeout(make_layer: MakeLayer, serve
         "group_add_normal": lambda: here.group_add("group", "jobs"),
         "group_add_other": lambda: here.group_add("group", theirs),
         "flush": lambda: here.flush(),
+        "peers": lambda: here.peers(),
+        "clean_expired": lambda: here.clean_expired(),
     }
     with pytest.raises(TransportUnavailable, match=r"send_timeout=0\.2 s"):
-        await attempts[call]()
+        await asyncio.wait_for(attempts[call](), 5)
+    io = here._hub._io
+    assert io is not None
+    # Nothing is left that waits for the engine, but who opens it.
+    await eventually(lambda: len(io._tasks) == 1)
 
 
 async def test_what_the_engine_took_before_the_loss_is_delivered_after_it(

@@ -157,7 +157,7 @@ class ControlDesk:
     async def ask(self, op: ControlOp, nodes: set[str] | None, *, channel: str = "", group: str = "") -> None:
         """Ask nodes (None: all that are alive) and return when each has done it, or is gone."""
         async with self._within_send_timeout("another process did not answer"):
-            alive = await self._hub.driver.drive_patiently(self._hub.transport.peers)
+            alive = await self._alive()
             asked = alive if nodes is None else alive & nodes
             if not asked:
                 return
@@ -173,12 +173,26 @@ class ControlDesk:
                 with self._hub.lock:
                     self._hub.requests.close(number)
 
+    async def find_peers(self, found: set[str]) -> None:
+        """Add the other nodes that are alive to `found`."""
+        async with self._within_send_timeout("the engine was not reached"):
+            found.update(await self._alive())
+
+    async def _alive(self) -> frozenset[str]:
+        return await self._hub.driver.drive_patiently(self._hub.transport.peers)
+
+    async def clean(self) -> None:
+        """Remove what has expired from the engine; once it is there, that may take longer than send_timeout."""
+        async with self._within_send_timeout("the engine was not reached"):
+            await self._hub.driver.until_open()
+        await self._hub.driver.drive_patiently(self._hub.transport.trim)
+
     async def _answered(self, number: int, waiter: "asyncio.Future[None]") -> None:
         while not waiter.done():
             await asyncio.wait([waiter], timeout=_LOOK_AGAIN)
             if waiter.done():
                 return
-            alive = await self._hub.driver.drive_patiently(self._hub.transport.peers)
+            alive = await self._alive()
             with self._hub.lock:
                 if self._hub.requests.still_alive(number, alive):
                     return

@@ -269,6 +269,14 @@ class Hub(Receiving):
         """Empty everything everywhere; return what to wait for until that is done."""
         return self.run(self.desk.flush(), waiter)
 
+    def clean(self, waiter: W) -> W:
+        """Remove what has expired from the engine; return what to wait for."""
+        return self.run(self.desk.clean(), waiter)
+
+    def find_peers(self, found: set[str], waiter: W) -> W:
+        """Add the other nodes that are alive to `found`; return what to wait for until that is done."""
+        return self.run(self.desk.find_peers(found), waiter)
+
     def stats(self, dropped_resilience: int) -> LayerStats:
         """A snapshot."""
         with self.lock:

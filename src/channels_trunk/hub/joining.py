@@ -144,7 +144,7 @@ class Joining:
         settle([join.waiter for join in joins], lambda: another(error))
 
     def _late(self) -> TransportUnavailable:
-        return TransportUnavailable(why_late(self._hub, "the engine was not reached"))
+        return why_late(self._hub, "the engine was not reached")
 
     async def _work(self) -> None:
         left: list[_Join] = []

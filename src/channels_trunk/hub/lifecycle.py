@@ -123,10 +123,6 @@ class Lifecycle:
             waiters = self.windows.clear()
         settle(waiters)
 
-    def clean(self, waiter: W) -> W:
-        """Remove what has expired from the engine; return what to wait for."""
-        return self.run(self.driver.drive_patiently(self.transport.trim), waiter)
-
     def _stop_here(self) -> None:
         if self._supervisor is not None:
             self._supervisor.stop()

@@ -12,7 +12,6 @@ from channels.layers import BaseChannelLayer
 
 from channels_trunk.codec import Codec
 from channels_trunk.codec.encryption import make_cipher
-from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.health import Health
 from channels_trunk.hub import Hub, HubOptions, MustWait, Refused
 from channels_trunk.names import check_channel, check_group, new_node_id
@@ -224,23 +223,15 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
         Raises TransportUnavailable if the engine does not answer within `send_timeout` seconds.
         """
-        hub = self._hub
         found: set[str] = set()
-
-        async def look() -> None:
-            found.update(await hub.driver.drive_patiently(hub.transport.peers))
-
-        within = self._values["send_timeout"]
-        try:
-            await asyncio.wait_for(hub.run(look(), new_future()), within)
-        except TimeoutError:
-            raise TransportUnavailable(f"the engine was not reached within send_timeout={within:g} s") from None
+        await self._hub.find_peers(found, new_future())
         return frozenset(found)
 
     async def clean_expired(self) -> None:
         """Remove what has expired from the engine, now, where it does not do so by itself (`auto_trim`).
 
-        The method has the name that it has in channels-lite.
+        Raises TransportUnavailable if the engine is not reached within `send_timeout` seconds. The method has the name
+        that it has in channels-lite.
         """
         await self._hub.clean(new_future())
 

@@ -35,8 +35,6 @@ class Command(BaseCommand):
                 f"those alone"
             )
         with opened(layer):
-            # First of all, as it does not wait for ever if the engine is away.
-            async_to_sync(layer.peers)()
             async_to_sync(layer.clean_expired)()
             self.stdout.write(f"{alias}: what had expired is removed")
         # When the layer is closed: VACUUM needs the file for itself.
