@@ -60,8 +60,11 @@ class Receiving(Lifecycle):
                 else:
                     body = self.router.take(box, self.clock.monotonic()) if box.messages else None
                 if body is None:
-                    # It may have been forgotten meanwhile, as nothing was in it and nobody waited at it.
-                    box = self.router.boxes.setdefault(channel, box)
+                    if self.router.boxes.setdefault(channel, box) is not box:
+                        # It was forgotten meanwhile, as nothing was in it and nobody waited at it, and made anew.
+                        self.router.boxes[channel].own = box.own
+                        box, future = self.router.boxes[channel], None
+                        continue
                     box.add_waiter(future := asyncio.Future())
             if body is not None:
                 if not box.said_full:
@@ -111,7 +114,8 @@ class Receiving(Lifecycle):
                 if woken:
                     body = self.router.come(box, self.clock.monotonic())
                 else:
-                    box = self.router.boxes.setdefault(channel, box)
+                    present = self.router.boxes.setdefault(channel, box)
+                    present.own, box = box.own, present
                     body = self.router.take(box, self.clock.monotonic())
                 if body is None:
                     waiter = ThreadWaiter()

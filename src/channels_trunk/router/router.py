@@ -189,7 +189,8 @@ class Router:
             return None
         if messages[0][0] <= now:
             self._drop_expired(box, now)
-            if not box.messages:
+            messages = box.messages
+            if not messages:
                 return None
         box.streak += 1
         if self.pressed:

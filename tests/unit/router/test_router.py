@@ -46,6 +46,18 @@ def test_expired_messages_do_not_count_and_do_not_come() -> None:
     assert router.counters.dropped_expired == CAPACITY
 
 
+@pytest.mark.parametrize("was_woken", [False, True])
+def test_fresh_message_comes_in_place_of_the_expired_one_before_it(*, was_woken: bool) -> None:
+    router = make_router()
+    box = router.box("a")
+    if was_woken:
+        box.add_waiter("waiter")
+    woken = [router.send(box, (expires, body), 0.0) for expires, body in ((10.0, b"old"), (20.0, b"new"))]
+    assert woken == ["waiter" if was_woken else None, None]
+    assert (router.come if was_woken else router.take)(box, 10.0) == b"new"
+    assert router.take(box, 10.0) is None
+
+
 def test_channel_whose_message_expires_leaves_its_groups() -> None:
     router = make_router()
     router.join("g", "a", 0.0)
