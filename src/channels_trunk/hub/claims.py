@@ -78,7 +78,7 @@ class Claims:
     def _claim_inline(self, channel: str) -> bool:
         """Claim in this thread if that is possible without waiting; False if the hub's thread has to."""
         transport = self._inline
-        if transport is None or channel not in self._watched or not self._hub.is_open or self._hub.on_io_thread:
+        if transport is None or channel not in self._watched or self._hub.on_io_thread:
             return False
         if self._restoring:
             # What goes back to the front of a channel is older than what could be claimed now.
@@ -87,6 +87,9 @@ class Claims:
         if not exclusive.acquire(blocking=False):
             return False
         try:
+            # Not before: whoever closes the transport has said so, and then has to wait for this.
+            if not self._hub.is_open:
+                return False
             if demand := self._demand(channel):
                 self._deliver(transport.claim_now(channel, demand))
         except Busy:
