@@ -46,6 +46,25 @@ async def test_close_sends_what_is_in_flight_and_what_is_behind(make_layer: Make
     assert [(await there.receive(channel))["n"] for _ in range(20)] == list(range(20))
 
 
+def test_close_sends_what_a_loop_left_behind_that_ended(make_sync_layer: MakeLayer) -> None:
+    here, there = make_sync_layer(), make_sync_layer()
+    channel = there.sync.new_channel()
+    here.sync.new_channel()
+    loop = asyncio.new_event_loop()
+    sending: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        # Its first step is in the loop's last turn, at whose end there is no other.
+        sending.append(asyncio.create_task(here.send(channel, HELLO)))
+
+    loop.run_until_complete(begin())
+    here.sync.close()
+    assert there.sync.receive(channel, timeout=5) == HELLO
+    sending.pop().cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
 async def test_close_while_away_fails_what_is_pending(make_layer: MakeLayer, server: LoopbackServer) -> None:
     here = make_layer()
     await here.new_channel()

@@ -151,7 +151,8 @@ class Supervisor:
 
     async def _take_down(self, pump: asyncio.Task[None]) -> None:
         if self._stopping and not self._lost:
-            # close() promises to send what is pending.
+            # close() promises to send what is pending; a loop that was to do so may have ended.
+            self._hub.publisher.nudge()
             await _until(lambda: self._hub.publisher.idle or pump.done(), _SEND_AT_CLOSE)
         elif self._lost:
             # What is under way may come to its end, if only a part of the engine is away: then its outcome is known.
