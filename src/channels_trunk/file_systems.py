@@ -1,8 +1,8 @@
-"""On what kind of file system a file is."""
+"""Which file a path names, and on what kind of file system it is."""
 
 import os
 
-__all__ = ["NETWORK_FILE_SYSTEMS", "file_system_of"]
+__all__ = ["NETWORK_FILE_SYSTEMS", "file_identity", "file_system_of"]
 
 # SQLite's WAL needs memory shared between all processes, which no file system over a network gives to two hosts.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -22,6 +22,15 @@ NETWORK_FILE_SYSTEMS = frozenset(
         "smbfs",
     }
 )
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Which file a path names now, or None."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def file_system_of(path: str, mounts: str = "/proc/self/mounts") -> str | None:

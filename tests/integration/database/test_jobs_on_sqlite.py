@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from channels_trunk.clock import SYSTEM_CLOCK
 from channels_trunk.codec import Codec
@@ -193,6 +193,50 @@ async def test_what_was_not_stored_when_the_connection_ends_is_not_stored_later(
     await other.maintain()
     assert await other.claim("jobs", 5) == []
     assert not one.start([job()], outcomes.append)
+
+
+async def test_what_was_claimed_for_nobody_goes_back_over_the_next_connection(
+    make_transport: Callable[[], Awaitable[DatabaseTransport]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its receiver has gone, it is deleted, and the connection ends before it is stored again."""
+    one, other = await make_transport(), await make_transport()
+    await other.publish([job()])
+    claims = one._opened.part.claiming
+    deleted, go_on, real = threading.Event(), threading.Event(), claims._take_out
+
+    def take_out(channel: str, limit: int) -> Any:
+        rows = real(channel, limit)
+        deleted.set()
+        go_on.wait(30)
+        return rows
+
+    def fail() -> None:
+        raise OperationalError("the connection was cut")
+
+    monkeypatch.setattr(claims, "_take_out", take_out)
+    claiming = asyncio.create_task(one.claim("jobs", 1))
+    await eventually(deleted.is_set, within=10)
+    claiming.cancel()
+    await asyncio.wait({claiming})
+    failing = asyncio.create_task(one._do(fail))
+    await asyncio.sleep(0)  # now it is behind the claim
+    go_on.set()
+    with pytest.raises(TransportUnavailable, match="was cut"):
+        await failing
+    await one.close(leave=False)
+    assert await other.claim("jobs", 1) == []
+    await one.open(one._context)
+    assert [message.body for message in await one.claim("jobs", 1)] == [b"body"]
+
+
+async def test_channels_that_nobody_receives_from_any_more_are_forgotten(
+    make_transport: Callable[[], Awaitable[DatabaseTransport]],
+) -> None:
+    one = await make_transport()
+    for number in range(3):
+        await one.watch(frozenset({f"answer-{number}"}))
+        assert await one.claim(f"answer-{number}", 1) == []
+    assert list(one._opened.part.claiming._emptied) == ["answer-2"]
 
 
 async def test_what_fails_in_a_transaction_leaves_nothing(sqlite_alias: DjangoDatabase) -> None:

@@ -1,6 +1,7 @@
 """What lies in the tables, and what is taken away."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from channels_trunk.testing import eventually
 from channels_trunk.transports.database import DatabaseTransport
 from channels_trunk.transports.database import nodes as nodes_module
 from channels_trunk.transports.database.names import stored_name
+from channels_trunk.transports.database.worker import Job
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet
 from tests.plugins.django_databases import DjangoDatabase
 
@@ -20,6 +22,11 @@ async def count(layer: DatabaseChannelLayer, model: Any) -> int:
     """The rows of a layer's prefix."""
     rows = model.objects.using(layer.database).filter(prefix=stored_name(layer.prefix))
     return int(await in_thread(layer.database, lambda _: rows.count()))
+
+
+def save(row: Any, connection: Any) -> None:
+    """Insert a row."""
+    row.save(using=connection.alias)
 
 
 async def test_what_all_have_read_is_trimmed(database: DjangoDatabase, make_layer: MakeLayer) -> None:
@@ -69,13 +76,53 @@ async def test_a_node_that_is_silent_is_forgotten(
     layer = make_layer(database)
     await layer.group_send("group", HELLO)
     dead = Node(node="dead", prefix=stored_name(layer.prefix), position=0, seen_at=0.0)
-    await in_thread(database.alias, lambda _: dead.save(using=database.alias))
+    await in_thread(database.alias, partial(save, dead))
 
     async def forgotten() -> bool:
         layer._hub.on_io(layer._hub.maintain_here)
         return await count(layer, Node) == 1
 
     await eventually(forgotten, within=10)
+
+
+async def test_who_was_held_up_takes_nobody_for_dead(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+    """What held this process up, a lock say, has held up the others as well."""
+    layer = make_layer(database)
+    await layer.group_send("group", HELLO)
+    row = Node(node="dead", prefix=stored_name(layer.prefix), position=0, seen_at=0.0)
+    await in_thread(database.alias, partial(save, row))
+    transport = layer._hub.transport
+    assert isinstance(transport, DatabaseTransport)
+    worker, part = transport._opened.worker, transport._opened.part
+    nodes = nodes_module.Nodes(part._session, part._log, part.queues, part._context)
+    start = SYSTEM_CLOCK.monotonic()
+
+    async def silent(after: float) -> list[str]:
+        call: Job[list[str]] = Job(lambda _job: nodes.silent(start + after))
+        return await asyncio.wrap_future(worker.submit(call).outcome)
+
+    assert [await silent(after) for after in (0, 600, 610, 620)] == [[], [], [], []]
+    assert await silent(630) == ["dead"]
+
+
+async def test_who_is_eldest_and_does_not_tidy_up_keeps_nobody_else_from_it(
+    database: DjangoDatabase, make_layer: MakeLayer
+) -> None:
+    """It may be one with `auto_trim` off, or one that stands still."""
+    layer = make_layer(database)
+    await layer.group_send("group", HELLO)
+    far = 2**40
+    eldest = Node(node="0", prefix=stored_name(layer.prefix), position=far, seen_at=0.0)
+    row = LogRow(prefix=stored_name(layer.prefix), position=0, origin="0", expires_at=1.0, frame=b"")
+    for model in (eldest, row):
+        await in_thread(database.alias, partial(save, model))
+
+    async def trimmed() -> bool:
+        layer._hub.on_io(layer._hub.maintain_here)
+        return await count(layer, LogRow) == 0
+
+    await eventually(trimmed, within=10)
+    assert await count(layer, Node) == 2
 
 
 async def test_names_that_differ_in_case(database: DjangoDatabase, make_layer: MakeLayer) -> None:

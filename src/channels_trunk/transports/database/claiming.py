@@ -5,7 +5,7 @@ receipt in this node's row, by which the next connection sees what became of it.
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from channels_trunk.envelope import Envelope, Kind
@@ -64,6 +64,10 @@ class Claiming:
         for channel in channels:
             self._emptied.pop(channel, None)
 
+    def forget_all_but(self, channels: Container[str]) -> None:
+        """Nobody receives from others any more."""
+        self._emptied = {channel: at for channel, at in self._emptied.items() if channel in channels}
+
     def claim(self, channel: str, limit: int) -> list[Claimed]:
         """Delete the oldest rows of a channel, and return the messages that are fresh and can be opened."""
         while rows := self._take_out(channel, limit):
@@ -112,12 +116,19 @@ class Claiming:
             raise
         return rows
 
-    def restore(self, job: Job[None], claimed: Sequence[Claimed]) -> None:
-        """Insert messages again, in front of all others."""
-        rows = [
+    def keep(self, claimed: Sequence[Claimed]) -> None:
+        """What was claimed for nobody: settle() puts it back, over this connection or the next; any thread."""
+        self._unsettled.append(Unsettled(self._rows(claimed)))
+
+    def _rows(self, claimed: Sequence[Claimed]) -> list[QueueRow]:
+        return [
             queue_row(self._context, channel, Envelope(Kind.QUEUE, channel, expires_at, body))
             for channel, expires_at, body in claimed
         ]
+
+    def restore(self, job: Job[None], claimed: Sequence[Claimed]) -> None:
+        """Insert messages again, in front of all others."""
+        rows = self._rows(claimed)
         try:
             self._put_in(rows)
         except Busy:

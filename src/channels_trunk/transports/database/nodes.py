@@ -14,6 +14,8 @@ __all__ = ["FORGOTTEN_AFTER", "Nodes"]
 
 # A node that has not been heard of for so long is forgotten. Seconds.
 FORGOTTEN_AFTER = 30.0
+# Who asks less often was held up itself, as by a lock that others had to wait for, too: this counts at most. Seconds.
+_ONE_LOOK = 10.0
 # And who does not answer to the roll within this time is gone, as far as a caller is concerned who waits for it.
 _ANSWERS_WITHIN = 2.0
 
@@ -28,6 +30,7 @@ class Nodes:
         self._node = context.node
         self._prefix = stored_name(context.prefix)
         self._noted: dict[str, tuple[float, float]] = {}  # nodes, their last heartbeat, and since when it is that
+        self._asked_at = context.clock.monotonic()
         self._roll_call: dict[str, float] = {}  # nodes, and their last heartbeat before the roll was called
         self._roll_called_at = float("-inf")
         self._mute: set[str] = set()  # nodes that have not answered
@@ -116,8 +119,10 @@ class Nodes:
         The wall clocks of two machines may differ.
         """
         rows = self._others().values_list("node", "seen_at")
+        held_up = max(0.0, now - self._asked_at - _ONE_LOOK)
+        self._asked_at = now
         self._noted = {
-            node: (seen_at, self._noted[node][1] if self._noted.get(node, (None,))[0] == seen_at else now)
+            node: (seen_at, self._noted[node][1] + held_up if self._noted.get(node, (None,))[0] == seen_at else now)
             for node, seen_at in rows
         }
         return [node for node, (_, noted_at) in self._noted.items() if now - noted_at > FORGOTTEN_AFTER]
@@ -128,7 +133,7 @@ class Nodes:
         self._others().filter(node__in=nodes).delete()
 
     def is_eldest(self) -> bool:
-        """Whether it is this node that tidies up: the first of those that are not forgotten."""
+        """Whether it is this node that tidies up first: the first of those that are not forgotten."""
         return not self._others().filter(node__lt=self._node).exists()
 
     def read_by_all(self) -> int | None:

@@ -1,5 +1,6 @@
 """One node's part in the log: begins, reads, keeps up. Everything here is for the worker's thread."""
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -79,13 +80,10 @@ class Part:
         self._roll = -1
         self._bustle = 0
         self.watched: frozenset[str] = frozenset()
+        self._delivering = threading.Lock()
+        self._is_left = False  # guarded by _delivering
         self.look_soon: Callable[[float], None] = lambda _seconds: None
         self.ring: Callable[[Iterable[str]], None] = lambda _nodes: None
-
-    @property
-    def place(self) -> Place | None:
-        """For the next connection to go on from; any thread."""
-        return self._place
 
     # --- begin and end
 
@@ -129,6 +127,12 @@ class Part:
                 self._log.clear()
         self._place = None
 
+    def leave_off(self) -> Place | None:
+        """Deliver nothing more; return where the next connection is to go on. Any thread."""
+        with self._delivering:
+            self._is_left = True
+            return self._place
+
     # --- in
 
     def look(self) -> float:
@@ -164,11 +168,11 @@ class Part:
         if head is None or not self._is_current(head):
             self._take_part()
             return True
-        if head.roll != self._roll:
-            self._roll = head.roll
-            self._say_here()
         more = self._place is not None and self._place.cursor < head.position and self._read_rows(self._place, head)
         self._check_queues(head, now)
+        if head.roll != self._roll:
+            self._say_here()
+            self._roll = head.roll  # not before: if the database was busy, this node has not answered yet
         if self.claiming.expired:
             self._upkeep.drop_expired()
         if now < self.nodes.doubts_until and now - self._said_here_at > _SOON:
@@ -178,18 +182,24 @@ class Part:
 
     def _read_rows(self, place: Place, head: Head) -> bool:
         found = self._log.read(place.cursor, head.position)
-        self._place = place._replace(cursor=found.cursor)
-        if found.has_gap:
-            self._context.sink.gap("the log was trimmed before this process had read it")
         envelopes: list[Envelope] = []
         for frame in found.frames:
             self._note_bytes(len(frame))
             envelopes += envelopes_for_node(self._context, frame)
         if found.frames:
             self._pace.stir(self._context.clock.monotonic(), much=len(envelopes) >= _MANY)
-        if envelopes:
-            self._context.sink.received(envelopes)
+        self._deliver(envelopes, place._replace(cursor=found.cursor), has_gap=found.has_gap)
         return found.more
+
+    def _deliver(self, envelopes: list[Envelope], place: Place, *, has_gap: bool) -> None:
+        with self._delivering:
+            if self._is_left:
+                raise Busy  # this thread was stuck for so long that another connection reads the same
+            self._place = place
+            if has_gap:
+                self._context.sink.gap("the log was trimmed before this process had read it")
+            if envelopes:
+                self._context.sink.received(envelopes)
 
     def _check_queues(self, head: Head, now: float) -> None:
         stamp = (head.back, head.front)
@@ -213,6 +223,7 @@ class Part:
         if not channels <= self.watched:
             self._stamp = (0, 0)
         self.watched = channels
+        self.claiming.forget_all_but(channels)
 
     def peers(self) -> frozenset[str]:
         """The other nodes that are alive."""
@@ -272,13 +283,14 @@ class Part:
         self._session.renew()
         with self._session.translated():
             self._session.ensure()
+            self._session.check_file()
             self.claiming.settle()
             for _ in range(_PAGES):
                 if not self._read(self._context.clock.monotonic()):
                     break
             self._say_here()
             self._upkeep.forget_the_silent()
-            more = self._settings.auto_trim and self.nodes.is_eldest() and self._upkeep.tidy()
+            more = self._settings.auto_trim and self._upkeep.tidy_in_turn()
         return _SOON if more else HEARTBEAT
 
     def _say_here(self) -> None:

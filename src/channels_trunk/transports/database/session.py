@@ -15,6 +15,7 @@ from django.db import Error, connections
 from django.db.utils import load_backend
 
 from channels_trunk.exceptions import SchemaMismatch, TransportError, TransportUnavailable
+from channels_trunk.file_systems import file_identity
 from channels_trunk.transports.base import Busy
 
 from .beginning import SQLITE_PATIENCE, Beginning
@@ -47,6 +48,9 @@ class Session:
         self.failure: TransportUnavailable | None = None
         """Why the connection is of no use any more."""
         self._connection: Any = None  # of Django's; in use by the worker's thread
+        self._file: tuple[int, int] | None = None  # which one is open, if it is one
+        self.was_there = False
+        """Whether the database is known to have been there before."""
         self.job: Job[Any] | None = None
 
     @property
@@ -97,8 +101,7 @@ class Session:
             self._statements = Statements(self._connection)
             self._beginning = Beginning(self._connection)
         if self._connection.connection is None:
-            self._connection.ensure_connection()
-            self._tune()
+            self._connect()
 
     def _tune(self) -> None:
         vendor = self._connection.vendor
@@ -116,6 +119,34 @@ class Session:
                 cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}")
                 if self._connection.mysql_is_mariadb:
                     cursor.execute(f"SET SESSION idle_transaction_timeout = {_STANDSTILL}")
+
+    def _connect(self) -> None:
+        if self.was_there and self._has_path and self._file_now() is None:
+            # SQLite would make a new file, which is for a person to do.
+            raise TransportUnavailable(f"{self._settings.where}: its file is not there any more")
+        self._connection.ensure_connection()
+        self._file = self._file_now() if self._has_path else None
+        self.was_there = True
+        self._tune()
+
+    @property
+    def _has_path(self) -> bool:
+        """Whether the database is a file that is named by its path; SQLite takes a URI as well."""
+        return self._settings.is_a_file and not os.fspath(self._settings.database["NAME"]).startswith("file:")
+
+    def _file_now(self) -> tuple[int, int] | None:
+        return file_identity(os.fspath(self._settings.database["NAME"]))
+
+    def check_file(self) -> None:
+        """Raise TransportUnavailable if the path names another file than the one that is open, or none.
+
+        SQLite would go on with the file that is gone, and hear nobody who has opened the other one.
+        """
+        if self._file is not None and self._file_now() != self._file:
+            self.failure = TransportUnavailable(
+                f"{self._settings.where}: its file was removed or replaced while in use"
+            )
+            raise self.failure
 
     def renew(self) -> None:
         """Close the connection if it is too old or has failed, as Django does between two requests."""

@@ -64,6 +64,7 @@ class DatabaseTransport(StartingTransport):
         self._context = context
         settings = self._find_settings()
         session = Session(settings, away=self._lost, full=context.sink.stalled)
+        session.was_there = self._place is not None
         part = Part(session, settings, context, unsettled=self._unsettled)
         worker = Worker(f"channels-trunk-db-{context.node}", look=part.look, end=session.end, clock=context.clock)
         part.look_soon = worker.look_within
@@ -132,7 +133,8 @@ class DatabaseTransport(StartingTransport):
             self._stop_listening(opened)
             opened.bell.close()
         self._open = None
-        self._place = None if leave else part.place
+        place = part.leave_off()
+        self._place = None if leave else place
         if leave:
             self._watched = frozenset()
             self._unsettled = []
@@ -200,14 +202,12 @@ class DatabaseTransport(StartingTransport):
         return found
 
     def _give_back(self, opened: _Open, claimed: Job[list[Claimed]]) -> None:
-        """What was claimed for nobody goes back."""
+        """What was claimed for nobody goes back; over the next connection, if this one ends before."""
         outcome = claimed.outcome
         if outcome.cancelled() or outcome.exception() is not None or not (found := outcome.result()):
             return
-        job: Job[None] = Job(
-            lambda job: self._in_session(opened, partial(opened.part.claiming.restore, job, found), job)
-        )
-        job.rely_on()
+        opened.part.claiming.keep(found)
+        job: Job[None] = Job(lambda job: self._in_session(opened, opened.part.claiming.settle, job))
         opened.worker.submit(job)
 
     async def restore(self, claimed: Sequence[Claimed]) -> None:

@@ -10,6 +10,9 @@ from .session import Session
 
 __all__ = ["Upkeep"]
 
+# The eldest node may be one that is told not to tidy up, or stand still: after so many rounds others do it, too.
+_ROUNDS = 6
+
 
 class Upkeep:
     """In small steps; `expired` are channels in which expired messages were found."""
@@ -23,12 +26,23 @@ class Upkeep:
         self._queues = queues
         self._nodes = nodes
         self._expired = expired
+        self._rounds = 0  # since this node has tidied up
 
     def forget_the_silent(self) -> None:
         """Forget nodes whose heartbeat stopped."""
         if silent := self._nodes.silent(self._clock.monotonic()):
             with self._session.transaction():
                 self._nodes.forget(silent)
+
+    def tidy_in_turn(self) -> bool:
+        """As tidy(), if it is this node's turn."""
+        self._rounds += 1
+        if self._rounds < _ROUNDS and not self._nodes.is_eldest():
+            return False
+        more = self.tidy()
+        if not more:
+            self._rounds = 0
+        return more
 
     def tidy(self) -> bool:
         """Remove what nobody needs any more, a bounded number of rows; whether there is more to do."""

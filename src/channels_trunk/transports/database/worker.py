@@ -76,11 +76,6 @@ class Job(Generic[T]):
             self._relied_on = self._relied_on or self._committing
             return not self._committing
 
-    def rely_on(self) -> None:
-        """Nobody waits for it, and it must be done."""
-        with self._lock:
-            self._relied_on = True
-
     @property
     def is_relied_on(self) -> bool:
         """Whether somebody went away in the belief that it is done."""
@@ -172,13 +167,12 @@ class Worker:
                     self._looked = False
                     return self._jobs.popleft().run
                 if due:
-                    self._looked = True
+                    # Whoever asks for a look from now on, by a ring say, may mean what this one does not see.
+                    self._looked, self._look_at = True, None
                     return self._look_now
                 if self._stopping:
                     return None
                 self._changed.wait(wait)
 
     def _look_now(self) -> None:
-        pause = self._look()
-        with self._changed:
-            self._look_at = self._clock() + pause
+        self.look_within(self._look())

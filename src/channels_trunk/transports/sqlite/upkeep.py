@@ -1,11 +1,11 @@
 """What is done now and then, on the hub's thread and a connection of its own: heartbeat, trimming, checkpoints."""
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.file_systems import file_identity
 
 from .connection import SQLiteSettings
 from .doorbell import Doorbell, Rung, remove_socket
@@ -247,12 +247,3 @@ class Upkeep:
         if free * self._page_size > _VACUUM_ABOVE:
             self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
             self._unchecked += _VACUUM_PAGES * self._page_size
-
-
-def file_identity(path: str) -> tuple[int, int] | None:
-    """Which file a path names now, or None."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -206,6 +206,27 @@ def test_the_worker_does_jobs_in_order_between_looks_and_ends_after_them() -> No
     assert looks
 
 
+def test_a_look_that_is_asked_for_during_a_look_comes_at_once() -> None:
+    """Who rings may have committed just after that look has read."""
+    looking, twice = threading.Event(), threading.Event()
+    go_on = threading.Event()
+
+    def look() -> float:
+        if looking.is_set():
+            twice.set()
+        looking.set()
+        go_on.wait(10)
+        return 60.0
+
+    worker = Worker("a test", look=look, end=lambda: None, clock=SYSTEM_CLOCK)
+    worker.look_within(0)
+    assert looking.wait(10)
+    worker.look_within(0)
+    go_on.set()
+    assert twice.wait(10)
+    worker.stop()
+
+
 def test_nobody_is_in_the_database_while_the_worker_is_held() -> None:
     worker = Worker("a test", look=lambda: 1.0, end=lambda: None, clock=SYSTEM_CLOCK)
     worker.hold()
