@@ -39,7 +39,8 @@ class Claims:
         self._wanted: set[str] = set()  # guarded by _lock: normal channels that somebody has received from lately
         self._watched: frozenset[str] = frozenset()  # what the transport watches; the hub's loop writes it
         self._pending: dict[str, None] = {}  # guarded by _lock: channels to claim from on the hub's loop, in order
-        self._restoring: list[Claimed] = []  # guarded by _lock
+        self._restoring: list[Claimed] = []  # guarded by _lock, as the next
+        self._flushes = 0  # counted, so that a claim sees whether there was one meanwhile
         self._work_task: asyncio.Task[None] | None = None  # touched on the hub's loop alone, as the next three
         self._ahead = transport.capabilities.claims_ahead
         self._stock = Stock()
@@ -70,6 +71,11 @@ class Claims:
         self._restoring += [Claimed(box.channel, expires + offset, body) for expires, body in entries]
         self._hub.on_io(self._work_now)
 
+    def forget(self) -> None:
+        """A flush: what is being claimed, or is to go back, is gone; with the hub's lock held."""
+        self._flushes += 1
+        self._restoring = []
+
     def _demand(self, channel: str) -> int:
         with self._lock:
             box = self._hub.router.boxes.get(channel)
@@ -91,7 +97,8 @@ class Claims:
             if not self._hub.is_open:
                 return False
             if demand := self._demand(channel):
-                self._deliver(transport.claim_now(channel, demand))
+                flushes = self._flushes
+                self._deliver(transport.claim_now(channel, demand), flushes)
         except Busy:
             return False
         except TransportError as error:
@@ -106,13 +113,16 @@ class Claims:
             self._pending.update(dict.fromkeys(channels))
         self._hub.on_io(self._work_now)
 
-    def _deliver(self, claimed: Sequence[Claimed]) -> None:
+    def _deliver(self, claimed: Sequence[Claimed], flushes: int) -> None:
+        """Hand over what was claimed, if there were no more flushes than so many since the node began."""
         if not claimed:
             return
         now, wall = self._hub.clock.monotonic(), self._hub.clock.wall()
         wakes: list[Waiter] = []
         with self._lock:
             router = self._hub.router
+            if flushes != self._flushes:
+                return
             for message in claimed:
                 box = router.box(message.channel)
                 waiter = router.admit(box, (message.expires_at - wall + now, message.body))
@@ -147,22 +157,19 @@ class Claims:
             with self._lock:
                 channels = list(self._pending)
                 self._pending.clear()
-                restoring = list(self._restoring)
-            if not channels and not restoring:
+                restores = bool(self._restoring)
+            if not channels and not restores:
                 # Whoever adds to these calls _work_now() afterwards, which finds this task done: nothing suspends here.
                 break
-            if await self._attempt(channels, restoring):
+            if await self._attempt(channels):
                 delay = _RETRY
             else:
                 await asyncio.sleep(delay := min(_RETRY_LATER, delay * 2 or _RETRY))
 
-    async def _attempt(self, channels: list[str], restoring: list[Claimed]) -> bool:
+    async def _attempt(self, channels: list[str]) -> bool:
         """One round; False if something has to be tried again."""
         try:
-            if restoring:
-                await self._hub.driver.drive(self._transport.restore, restoring)
-                with self._lock:
-                    del self._restoring[: len(restoring)]
+            await self._restore()
             await self._watch()
             while channels:
                 await self._hub.driver.drive(self._claim, channels[0])
@@ -173,6 +180,15 @@ class Claims:
             self._note(error)
             return False
         return True
+
+    async def _restore(self) -> None:
+        with self._lock:
+            source = self._restoring  # a flush puts another list in its place
+            restoring = list(source)
+        if restoring:
+            await self._hub.driver.drive(self._transport.restore, restoring)
+            with self._lock:
+                del source[: len(restoring)]
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, TransportError):
@@ -203,16 +219,11 @@ class Claims:
             for channel in self._wanted:
                 if (box := self._hub.router.boxes.get(channel)) is not None:
                     self.give_back(box)
-            restoring = list(self._restoring)
-        while restoring:
+        while True:
             try:
-                await self._hub.driver.drive(self._transport.restore, restoring)
+                return await self._restore()
             except Busy:
                 await asyncio.sleep(_RETRY)
-            else:
-                with self._lock:
-                    del self._restoring[: len(restoring)]
-                return
 
     def taken(self) -> Container[str]:
         """The normal channels whose mailboxes may hold what receivers here were woken for; with the hub's lock held."""
@@ -227,8 +238,9 @@ class Claims:
         if self._ahead:
             capacity = self._hub.options.capacity_of(channel)
             limit = self._stock.limit(channel, waiting=demand, capacity=capacity, now=clock())
+        flushes = self._flushes
         claimed = await self._transport.claim(channel, limit)
-        self._deliver(claimed)
+        self._deliver(claimed, flushes)
         if self._ahead:
             with self._lock:
                 box = self._hub.router.boxes.get(channel)

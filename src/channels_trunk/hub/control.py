@@ -91,10 +91,25 @@ class ControlDesk:
 
     def _on_flush(self, control: Control, effects: Effects) -> None:
         self._flush_here(effects)
-        self._done(control, effects)
+        if self._hub.transport.capabilities.claims_ahead:
+            self._hub.on_io(lambda: self._hub.spawn(self._dropped(control)))
+        else:
+            self._done(control, effects)
+
+    async def _dropped(self, control: Control) -> None:
+        await self._drop()
+        self._hub.publish([self.packed(control.sender, Control(ControlOp.DONE, self._hub.node, control.number))])
+
+    async def _drop(self) -> None:
+        """Forget what was taken out of the engine's reach, and is not in a mailbox."""
+        if self._hub.transport.capabilities.claims_ahead:
+            await self._hub.driver.drive_patiently(self._hub.transport.drop)
+        # Also what was on its way from there.
+        self._flush_now()
 
     def _flush_here(self, effects: Effects) -> None:
         self._hub.router.flush()
+        self._hub.claims.forget()
         effects.wakes += self._hub.windows.clear()
 
     def _on_done(self, control: Control, effects: Effects) -> None:
@@ -143,7 +158,7 @@ class ControlDesk:
         """Empty the engine, this node, and then every other node."""
         async with self._within_send_timeout("the engine could not be emptied"):
             await self._hub.driver.drive_patiently(self._hub.transport.purge)
-        self._flush_now()
+            await self._drop()
         await self.ask(ControlOp.FLUSH, None)
         # Once more: what others had sent before they flushed has come in the meantime.
         self._flush_now()

@@ -193,6 +193,10 @@ class FaultyTransport(Transport):
         """As inner."""
         await self._call("purge", self.inner.purge)
 
+    async def drop(self) -> None:
+        """As inner."""
+        await self._call("drop", self.inner.drop)
+
     async def trim(self) -> None:
         """As inner."""
         await self._call("trim", self.inner.trim)

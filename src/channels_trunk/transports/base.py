@@ -205,6 +205,12 @@ class Transport(ABC):
     async def purge(self) -> None:
         """Remove every stored message and every normal channel's membership (for flush)."""
 
+    async def drop(self) -> None:
+        """Forget messages that purge(), here or at another node, could not remove: this node has them at hand.
+
+        Only called if `capabilities.claims_ahead`.
+        """
+
     async def trim(self) -> None:
         """Remove what has expired, now, where maintain() does not do so by itself."""
 

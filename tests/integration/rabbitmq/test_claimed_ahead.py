@@ -75,6 +75,16 @@ async def test_close_gives_back_what_was_claimed_ahead(make_layer: MakeLayer) ->
     assert await take(source, JOBS - len(got)) == list(range(len(got), JOBS))
 
 
+@pytest.mark.parametrize("by", ["worker", "source"])
+async def test_flush_removes_what_a_worker_has_at_hand(make_layer: MakeLayer, by: str) -> None:
+    source, worker = (make_layer(capacity=JOBS) for _ in range(2))
+    await send_jobs(source, range(JOBS))
+    await work_until_ahead(worker)
+    await {"worker": worker, "source": source}[by].flush()
+    await send_jobs(source, range(JOBS, JOBS + 1))
+    assert await take(worker, 1) == [JOBS]
+
+
 async def test_a_receiver_that_is_cancelled_leaves_nothing_behind(make_layer: MakeLayer) -> None:
     source, worker = (make_layer(capacity=JOBS) for _ in range(2))
     await send_jobs(source, range(JOBS))

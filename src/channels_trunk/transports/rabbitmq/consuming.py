@@ -155,6 +155,18 @@ class Consuming:
             if consumer.ended is not None:
                 await asyncio.wait({consumer.ended})
 
+    async def drop(self) -> None:
+        """Have what is held, and what is on its way to here."""
+        lane = self._lane
+        # When the first word is answered, all that was on its way is here.
+        for _ in range(2):
+            if lane is None or lane.is_closed:
+                return
+            held = [delivery for consumer in self._consumers.values() for delivery in consumer.held]
+            for consumer in self._consumers.values():
+                consumer.held.clear()
+            await lane.acknowledge(held)
+
     def _begin(self, lane: Lane, channel: str, consumer: _Consumer, prefetch: int) -> None:
         # One more, not another instead: what is on its way to a consumer that is ended may be overtaken.
         more = prefetch - consumer.prefetch

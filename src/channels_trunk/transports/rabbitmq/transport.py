@@ -332,8 +332,14 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         """Empty the normal channels, and end their memberships."""
         link = self._there()
         with self._translating(link):
-            self._giving_back.clear()
             await self._members.purge(link, self._ledger)
+
+    async def drop(self) -> None:
+        """Have what consumers brought, and nobody claimed, and forget it."""
+        link = self._there()
+        with self._translating(link):
+            self._giving_back.clear()
+            await self._workers.drop()
 
     async def maintain(self) -> float:
         """Keep what would expire while it is needed, and end what is over."""

@@ -125,6 +125,10 @@ class Workers:
         """Give back what is at hand of this channel, and is not claimed."""
         await self._consuming.release(channel)
 
+    async def drop(self) -> None:
+        """Forget what is at hand, and is not claimed."""
+        await self._consuming.drop()
+
     async def watch(self, channels: frozenset[str]) -> None:
         """These are the channels that claims may come for."""
         await self._consuming.watch(channels)
