@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.testing import audit, eventually, numbered
+from channels_trunk.testing import audit, eventually, eventually_blocking, numbered
 from channels_trunk.testing.transports import LoopbackServer
+from channels_trunk.transports.base import Busy
 
 from .conftest import MakeLayer
 
@@ -67,6 +68,23 @@ async def test_receive_of_a_normal_channel_cancelled_at_every_point(make_layer: 
             expected.remove(task.result()["n"])  # type: ignore[index]
         async with asyncio.timeout(10):
             assert sorted([(await there.receive("jobs"))["n"] for _ in expected]) == sorted(expected)
+
+
+async def test_what_several_receivers_were_woken_for_goes_back_in_order(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer()
+    tasks = [asyncio.ensure_future(here.receive("jobs")) for _ in range(3)]
+    await eventually(lambda: here.faults.calls["watch"] >= 1)
+    here.faults.fail("restore", Busy)  # so that all goes back at the second attempt
+    # The loop of the receivers does not turn from here on: they would take the messages before they are cancelled.
+    for number in range(3):
+        there.sync.send("jobs", {"type": "n", "n": number})
+    box = here._hub.router.boxes["jobs"]
+    eventually_blocking(lambda: box.signalled == 3)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.timeout(10):
+        assert [(await there.receive("jobs"))["n"] for _ in range(3)] == [0, 1, 2]
 
 
 async def test_receive_cancelled_while_the_connection_flaps(make_layer: MakeLayer, server: LoopbackServer) -> None:

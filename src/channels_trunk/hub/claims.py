@@ -64,11 +64,16 @@ class Claims:
 
     def give_back(self, box: Mailbox) -> None:
         """Return what was claimed for receivers that are gone; with the hub's lock held."""
+        # What stood in the mailbox until now is older than what has left it by this way.
+        channels = [message.channel for message in self._restoring]
+        self._put_back(box, channels.index(box.channel) if box.channel in channels else len(channels))
+
+    def _put_back(self, box: Mailbox, place: int) -> None:
         entries = self._hub.router.surplus(box)
         if not entries:
             return
         offset = self._hub.clock.wall() - self._hub.clock.monotonic()
-        self._restoring += [Claimed(box.channel, expires + offset, body) for expires, body in entries]
+        self._restoring[place:place] = [Claimed(box.channel, expires + offset, body) for expires, body in entries]
         self._hub.on_io(self._work_now)
 
     def forget(self) -> None:
@@ -131,7 +136,8 @@ class Claims:
             for channel in {message.channel for message in claimed}:
                 box = router.box(channel)
                 if not self._ahead or not box.signalled:
-                    self.give_back(box)
+                    # It has just been claimed: what went back meanwhile is older.
+                    self._put_back(box, len(self._restoring))
         self._hub.wake(wakes)
 
     # --- the hub's loop
@@ -187,8 +193,9 @@ class Claims:
             restoring = list(source)
         if restoring:
             await self._hub.driver.drive(self._transport.restore, restoring)
+            done = set(map(id, restoring))
             with self._lock:
-                del source[: len(restoring)]
+                source[:] = [message for message in source if id(message) not in done]
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, TransportError):
