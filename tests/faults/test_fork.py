@@ -1,11 +1,13 @@
 """Guarantee 4: a fork while things are in flight leaves the parent untouched and gives the child a layer of its own."""
 
+import gc
 import os
 import threading
 from collections.abc import Callable
 
 import pytest
 
+from channels_trunk.hub import living
 from channels_trunk.layers import forking
 from channels_trunk.testing import eventually_blocking
 from channels_trunk.testing.transports import LoopbackServer
@@ -120,6 +122,27 @@ def test_forks_in_several_threads_at_once(make_sync_layer: MakeLayer) -> None:
         thread.join(10)
     assert not exclusive.locked()
     use(here)
+
+
+def test_fork_while_a_layer_that_was_dropped_is_being_closed(
+    prefix: str, server: LoopbackServer, layer_class: type[FaultyLayer]
+) -> None:
+    """Nobody in the child has it any more, and yet it is the parent's: nothing of it must be closed or waited for."""
+    layer = layer_class(prefix=prefix)
+    layer.sync.new_channel()
+    hub = layer._hub
+    hold = layer.faults.stall("close")
+    del layer
+    gc.collect()
+    assert hold.entered.wait(5)
+
+    def child() -> None:
+        assert living.all_living() == []
+        assert living._graveyard == [hub]
+
+    assert in_child(child) == 0
+    hold.release()
+    eventually_blocking(lambda: hub.is_idle)
 
 
 def use(layer: FaultyLayer) -> None:

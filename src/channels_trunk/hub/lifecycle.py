@@ -1,18 +1,18 @@
 """The life of a hub: when its thread and its transport come and go."""
 
 import asyncio
-import atexit
 import threading
-import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
-from channels_trunk.health import Health, State
+from channels_trunk.health import State
 from channels_trunk.router import Effects, Router, Windows
 from channels_trunk.transports.base import NodeContext, Transport
 
+from . import living
+from .condition import Condition
 from .driver import Driver
 from .io_thread import IOThread
 from .outbox import Outgoing
@@ -37,13 +37,9 @@ W = TypeVar("W", bound=Waiter)
 _JOIN_TIMEOUT = 5.0
 _HOLD_TIMEOUT = 1.0
 
-_alive: "weakref.WeakSet[Lifecycle]" = weakref.WeakSet()
-# The hubs of the parent process, in a child: never freed, because freeing them would close what the parent uses.
-_graveyard: list["Lifecycle"] = []
 
-
-class Lifecycle:
-    """The hub's thread and the state of its transport."""
+class Lifecycle(Condition):
+    """The hub's thread, and what it does for callers."""
 
     control: Callable[[Envelope, Effects], None]
     claims: "Claims"
@@ -58,25 +54,19 @@ class Lifecycle:
     windows: Windows
 
     def __init__(self, transport: Transport, context: NodeContext, *, watch_inline: bool) -> None:
+        super().__init__(context.clock.monotonic)
         self.transport = transport
         self.context = context
         self.clock = context.clock
         self.log = QuietLog(context.clock.monotonic)
         self.requests = Requests()  # guarded by lock
-        self.is_open = False  # whether the transport is open now
-        self.has_joined = False  # whether the node has a place in the engine, which it keeps while the engine is away
-        self.is_idle = True  # whether start() has to be called before anything can go through the transport
         self.driver = Driver(self, transport)
         self.doorwatch: Doorwatch | None = None
         self._watch_inline = watch_inline
-        # Reentrant: the collector may drop a layer, and so stop its hub, while this thread is in here.
-        self._life = threading.RLock()  # guards the five below
-        self._io: IOThread | None = None
+        self._io: IOThread | None = None  # guarded by _life, as the next two
         self._supervisor: Supervisor | None = None
-        self._held = False  # between hold() and release()
         self._ended: list[Waiter] = []  # who waits for the thread to end
-        self._health = Health(state=State.CLOSED, since_seconds=0.0)
-        self._state_since = context.clock.monotonic()
+        self._held = False  # between hold() and release()
         self._refusal: ChannelLayerError | None = None  # touched on the hub's loop alone, as all below
         self._expired_told = 0  # how many of the messages that expired the log was told of
 
@@ -87,11 +77,11 @@ class Lifecycle:
         with self._life:
             if not self.is_idle:
                 return
+            living.began(self)
             self._io = IOThread(f"channels-trunk-{self.context.node}")
             self.is_idle = False
-            self._set_state(State.OPENING, "")
+            self.set_state(State.OPENING, "")
             self._io.call(self._begin)
-            _alive.add(self)
 
     def _begin(self) -> None:
         self._supervisor = Supervisor(self, self.transport, watch_inline=self._watch_inline)
@@ -151,8 +141,7 @@ class Lifecycle:
 
     def abandon(self) -> None:
         """In the child after a fork: keep off everything that belongs to the parent."""
-        _alive.discard(self)
-        _graveyard.append(self)
+        living.bury(self)
         if self.doorwatch is not None:
             self.doorwatch.abandon()
         self.transport.abandon()
@@ -268,9 +257,9 @@ class Lifecycle:
             self.has_joined = False
             self.doorwatch = self._supervisor = None
             if self._health.state is not State.FAILED:
-                self._set_state(State.CLOSED, "")
+                self.set_state(State.CLOSED, "")
             ended, self._ended = self._ended, []
-        _alive.discard(self)
+        living.ended(self)
         if refusal is not None:
             self._tell_receivers(refusal)
         if self.publisher.drop_unasked():
@@ -313,52 +302,7 @@ class Lifecycle:
             text = "a message for %s expired: nobody took it within %g s"
             self.log.warning("expired", text, counters.last_expired, self.options.expiry, times=expired)
 
-    # --- health
-
-    def set_state(self, state: State, detail: str) -> None:
-        """Note how the transport is."""
-        with self._life:
-            self._set_state(state, detail)
-
-    def note_loss(self, error: BaseException) -> bool:
-        """The transport says that the engine is away; False if that is of no concern any more."""
-        with self._life:
-            if self.is_idle:
-                return False
-            self._set_state(State.AWAY, str(error))
-            return True
-
-    def note_stall(self, reason: str) -> bool:
-        """The engine takes nothing at the moment, though it is there; False if it is not there."""
-        with self._life:
-            if not self.is_open:
-                return False
-            self._set_state(State.OK, reason)
-            return True
-
-    @property
-    def stall(self) -> str:
-        """Why the engine, which is there, takes nothing at the moment, or nothing."""
-        return self._health.detail if self.is_open else ""
-
-    def set_closing(self, *, lost: bool) -> None:
-        """Nothing goes through the transport any more."""
-        if not lost:
-            self.set_state(State.CLOSED, "")
-        elif self.is_open:
-            self.set_state(State.AWAY, "the connection was lost")
-
-    def _set_state(self, state: State, detail: str) -> None:
-        self.is_open = state is State.OK
-        if state is not self._health.state:
-            self._state_since = self.context.clock.monotonic()
-        self._health = Health(state=state, since_seconds=0.0, detail=detail)
-
-    def health(self) -> Health:
-        """A snapshot."""
-        with self._life:
-            since = self.context.clock.monotonic() - self._state_since
-            return Health(state=self._health.state, since_seconds=since, detail=self._health.detail)
+    # --- what others ask for
 
     def why_unavailable(self) -> str:
         """What to tell a sender whose time is over."""
@@ -388,13 +332,3 @@ def _pass_on(task: "asyncio.Task[None]", waiter: Waiter, ended_by: BaseException
     else:
         error = task.exception()
     settle([waiter], None if error is None else lambda: error)
-
-
-def _close_all() -> None:
-    for hub in list(_alive):
-        hub.stop()
-    for hub in list(_alive):
-        hub.close_blocking(2.0)
-
-
-atexit.register(_close_all)

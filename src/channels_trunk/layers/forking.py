@@ -5,7 +5,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from channels_trunk.hub import Hub
+from channels_trunk.hub.lifecycle import Lifecycle
+from channels_trunk.hub.living import all_living
 
 if TYPE_CHECKING:
     from .base import TrunkChannelLayer
@@ -23,12 +24,12 @@ def watch_forks(layer: "TrunkChannelLayer") -> None:
 # Held from one side of a fork to the other: two threads may fork at once, and what is held for one must not be given
 # free, or forgotten, by the other.
 _turn = threading.Lock()
-_held: list[Hub] = []  # guarded by _turn
+_held: list[Lifecycle] = []  # guarded by _turn
 
 
 def _hold_all_before_fork() -> None:
     _turn.acquire()
-    _held[:] = [hub for layer in list(_layers) if (hub := layer.__dict__.get("_made")) is not None]
+    _held[:] = all_living()
     for hub in _held:
         hub.hold()
 
@@ -48,6 +49,9 @@ def _renew_all_in_child() -> None:
     _held.clear()
     for layer in list(_layers):
         layer._renew_after_fork()
+    # Those whose layer nobody holds any more, and which the parent is about to close.
+    for hub in all_living():
+        hub.abandon()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,47 @@
+"""The hubs of this process that have a thread: they are closed at its end, and stand still while it is forked."""
+
+import atexit
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .lifecycle import Lifecycle
+
+__all__ = ["all_living", "began", "bury", "ended"]
+
+_CLOSE_WITHIN = 2.0
+
+_alive: "weakref.WeakSet[Lifecycle]" = weakref.WeakSet()
+# The hubs of the parent process, in a child: never freed, because freeing them would close what the parent uses.
+_graveyard: list["Lifecycle"] = []
+
+
+def began(hub: "Lifecycle") -> None:
+    """It has a thread from now on."""
+    _alive.add(hub)
+
+
+def ended(hub: "Lifecycle") -> None:
+    """It has none any more."""
+    _alive.discard(hub)
+
+
+def bury(hub: "Lifecycle") -> None:
+    """This is the child of a fork, and the hub is the parent's."""
+    _alive.discard(hub)
+    _graveyard.append(hub)
+
+
+def all_living() -> list["Lifecycle"]:
+    """All that have a thread, also those whose layer nobody holds any more, and which are being closed."""
+    return list(_alive)
+
+
+def _close_all() -> None:
+    for hub in all_living():
+        hub.stop()
+    for hub in all_living():
+        hub.close_blocking(_CLOSE_WITHIN)
+
+
+atexit.register(_close_all)
