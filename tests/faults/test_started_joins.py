@@ -63,29 +63,38 @@ async def begun(layer: SlowLayer, channel: str, group: str = "group") -> "asynci
     return joining
 
 
+async def joined_behind(layer: SlowLayer, channel: str, server: LoopbackServer, *, count: int) -> None:
+    """One group_add(), and `count` more before the engine answers."""
+    joining = [await begun(layer, channel)]
+    server.hang()
+    joining += [asyncio.create_task(layer.group_add(f"g{number}", channel)) for number in range(count)]
+    await asyncio.sleep(0)
+    server.release()
+    await asyncio.gather(*joining)
+
+
 async def reaches(here: SlowLayer, there: SlowLayer, channel: str, group: str = "group") -> None:
     await here.group_send(group, HELLO)
     async with asyncio.timeout(5):
         assert await there.receive(channel) == HELLO
 
 
-async def test_joins_behind_one_another_share_the_next_question(layers: list[SlowLayer]) -> None:
+async def test_joins_behind_one_another_share_the_next_question(
+    layers: list[SlowLayer], server: LoopbackServer
+) -> None:
     here, there = layers
     channel = await there.new_channel()
-    first = await begun(there, channel)
-    others = [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(50)]
-    await asyncio.gather(first, *others)
+    await joined_behind(there, channel, server, count=50)
     assert there.transport.asked_total == 2
     assert there.transport.interests == 0
     for group in ("group", "g0", "g49"):
         await reaches(here, there, channel, group)
 
 
-async def test_very_many_at_once_are_for_the_hubs_thread(layers: list[SlowLayer]) -> None:
+async def test_very_many_at_once_are_for_the_hubs_thread(layers: list[SlowLayer], server: LoopbackServer) -> None:
     _, there = layers
     channel = await there.new_channel()
-    first = await begun(there, channel)
-    await asyncio.gather(first, *(there.group_add(f"g{number}", channel) for number in range(501)))
+    await joined_behind(there, channel, server, count=501)
     assert (there.transport.asked_total, there.transport.interests) == (1, 1)
 
 

@@ -95,9 +95,14 @@ class Proxy:
         self._flowing.clear()
 
     async def _refuse(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            for listening in listener.sockets:
+                self._loop.remove_reader(listening.fileno())
+            # What was taken a moment ago becomes a link first: asyncio 3.11 leaves its socket open if the server is
+            # closed by then.
+            await asyncio.sleep(0)
+            listener.close()
 
     async def _resume(self) -> None:
         await self._listen()
@@ -105,7 +110,10 @@ class Proxy:
 
     async def _close(self) -> None:
         await self._refuse()
-        await self._cut()
+        # What was taken a moment ago is no link yet, but a task of the loop's.
+        while asyncio.all_tasks() - {asyncio.current_task()}:
+            await self._cut()
+            await asyncio.sleep(0)
 
     async def _cut(self) -> None:
         links = dict(self._links)

@@ -1,5 +1,6 @@
 """The proxy that tests put between a client and its server."""
 
+import gc
 import socket
 import socketserver
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from channels_trunk.testing import eventually_blocking
+from tests.plugins.ports import free_port
 from tests.plugins.proxy import Proxy
 
 SHORT = 0.2  # of waiting for an answer that must not come
@@ -139,3 +141,15 @@ def test_a_target_that_refuses_resets_the_client(target: EchoServer, proxy: Call
         # The reset may come before connect() has returned.
         with pytest.raises(ConnectionResetError), connect(dead) as connection:
             connection.recv(1)
+
+
+def test_close_leaves_nothing_of_connections_that_have_just_come() -> None:
+    """Warnings are errors: a transport that is left open fails the test."""
+    for _ in range(20):
+        between = Proxy("127.0.0.1", free_port())
+        between.hang()
+        clients = [connect(between) for _ in range(3)]
+        between.close()
+        for client in clients:
+            client.close()
+    gc.collect()
