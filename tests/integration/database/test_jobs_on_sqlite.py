@@ -244,7 +244,7 @@ async def test_what_fails_in_a_transaction_leaves_nothing(sqlite_alias: DjangoDa
 
     def work(_: Any) -> None:
         layer = DatabaseChannelLayer(database=sqlite_alias.alias)
-        session = Session(find_settings(layer._values, lambda: True), away=print, full=print)
+        session = Session(find_settings(layer._values, lambda: True), away=print, stalled=print)
         session.ensure()
         rows, prefix = session.model("Member"), uuid4().hex
         for attempt in range(2):

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,27 @@ async def test_a_lock_that_is_held_for_too_long_is_said(database: DjangoDatabase
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await other.receive("jobs")
+
+
+def send_within_a_transaction(layer: DatabaseChannelLayer, connection: Any) -> None:
+    """As a view does with ATOMIC_REQUESTS, where the layer is in the application's own file."""
+    with transaction.atomic(using=connection.alias):
+        Node.objects.using(connection.alias).create(node="a row", prefix="another", position=0, seen_at=0.0)
+        layer.sync.send_on_commit("jobs", HELLO, using=connection.alias)
+        layer.sync.send("jobs", HELLO)
+
+
+async def test_who_holds_the_lock_and_sends_is_told_what_to_do(
+    sqlite_alias: DjangoDatabase, make_layer: MakeLayer
+) -> None:
+    one, other = make_layer(sqlite_alias, send_timeout=1), make_layer(sqlite_alias)
+    await meet(one, other)
+    with pytest.raises(TransportUnavailable, match=r"send_timeout=1 s: .*'sqlite_file'.* layer\.sync\.send_on_commit"):
+        await in_thread(sqlite_alias.alias, partial(send_within_a_transaction, one))
+    assert one.health().state == "ok"
+    assert one.stats().reconnects_total == 0
+    await meet(one, other)
+    await eventually(lambda: not one.health().detail, within=10)
 
 
 async def test_killed_sessions(server_database: DjangoDatabase, make_layer: MakeLayer) -> None:

@@ -73,7 +73,7 @@ def _pooler(settings: DatabaseSettings) -> Finding:
 
 def _looked(settings: DatabaseSettings, look: Look) -> Finding | None:
     """Look in a thread of its own: Django's connection of the caller's may be in the middle of something."""
-    session = Session(settings, away=lambda _error: None, full=lambda _text: None)
+    session = Session(settings, away=lambda _error: None, stalled=lambda _text: None)
     findings: list[Finding | None] = []
 
     def run() -> None:

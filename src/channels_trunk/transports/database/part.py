@@ -300,6 +300,7 @@ class Part:
             # Forgotten by the others, because this process was stopped for a while.
             self._take_part()
             self._context.sink.gap("this process was taken for dead by others")
+        self._session.goes_on()
 
     def trim(self) -> None:
         """Tidy up until there is nothing left to do."""

@@ -39,12 +39,15 @@ class Unsure(TransportUnavailable):
 class Session:
     """Everything but cut() and abandon() is for the worker's thread alone."""
 
-    def __init__(self, settings: DatabaseSettings, *, away: Callable[[Exception], None], full: Callable[[str], None]):
+    def __init__(
+        self, settings: DatabaseSettings, *, away: Callable[[Exception], None], stalled: Callable[[str], None]
+    ):
         self._settings = settings
         self._alias = settings.alias
         self._away = away
-        self._full = full
-        self._is_full = False
+        self._stalled = stalled
+        self._is_stalled = False
+        self._times_locked = 0  # one after the other
         self.failure: TransportUnavailable | None = None
         """Why the connection is of no use any more."""
         self._connection: Any = None  # of Django's; in use by the worker's thread
@@ -189,8 +192,10 @@ class Session:
         except Busy:
             if committing and job is not None:
                 job.commit_failed()
+            if self.locks_all and patience >= SQLITE_PATIENCE:
+                self._was_locked()
             raise
-        self._has_room()
+        self.goes_on()
 
     def _check(self) -> None:
         if self.job is not None:
@@ -210,8 +215,7 @@ class Session:
         if trouble is Trouble.BUSY:
             return Busy()
         if trouble is Trouble.FULL:
-            self._is_full = True
-            self._full(text)
+            self._stall(text)
             return Busy()
         if trouble is Trouble.SCHEMA or (trouble is not Trouble.AWAY and self._lacks_tables()):
             return SchemaMismatch(self._how_to_migrate(error))
@@ -222,10 +226,22 @@ class Session:
         self._away(away)
         return away
 
-    def _has_room(self) -> None:
-        if self._is_full:
-            self._is_full = False
-            self._full("")
+    def _was_locked(self) -> None:
+        self._times_locked += 1
+        # Once may be chance, where many processes write.
+        if self._times_locked > 1 and not self._is_stalled:
+            self._stall(self._settings.locked)
+
+    def _stall(self, text: str) -> None:
+        self._is_stalled = True
+        self._stalled(text)
+
+    def goes_on(self) -> None:
+        """Something was written."""
+        self._times_locked = 0
+        if self._is_stalled:
+            self._is_stalled = False
+            self._stalled("")
 
     def _lacks_tables(self) -> bool:
         with suppress(Error):

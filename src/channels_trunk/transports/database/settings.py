@@ -29,3 +29,13 @@ class DatabaseSettings:
     def where(self) -> str:
         """For messages."""
         return f"the database {self.alias!r}"
+
+    @property
+    def locked(self) -> str:
+        """For messages: why nothing can be written."""
+        if not self.is_a_file:
+            return f"{self.where}: it is locked by another process"
+        return (
+            f"{self.where}: another transaction keeps the file locked; if it is the sender's own, send with "
+            f"layer.sync.send_on_commit() or group_send_on_commit()"
+        )

@@ -63,7 +63,7 @@ class DatabaseTransport(StartingTransport):
         """Connect, find the tables, register."""
         self._context = context
         settings = self._find_settings()
-        session = Session(settings, away=self._lost, full=context.sink.stalled)
+        session = Session(settings, away=self._lost, stalled=context.sink.stalled)
         session.was_there = self._place is not None
         part = Part(session, settings, context, unsettled=self._unsettled)
         worker = Worker(f"channels-trunk-db-{context.node}", look=part.look, end=session.end, clock=context.clock)
@@ -81,7 +81,7 @@ class DatabaseTransport(StartingTransport):
                 if session.failure is not None:
                     raise session.failure from None
                 if context.clock.monotonic() > give_up_at:
-                    raise TransportUnavailable(f"{settings.where}: it is locked by another process") from None
+                    raise TransportUnavailable(settings.locked) from None
                 await asyncio.sleep(_OPEN_RETRY)
             else:
                 break
