@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from channels_trunk.exceptions import ChannelLayerError
@@ -17,6 +18,7 @@ __all__ = ["ask_child"]
 _MODULE = "DJANGO_SETTINGS_MODULE"
 # What starting the processes and asking for the time takes is no difference of clocks, nor is a step of NTP.
 _SKEW = 1.0
+_SIGNS_OFF_WITHIN = 2.0
 
 
 def ask_child(alias: str, layer: TrunkChannelLayer, *, within: float) -> Iterator[Finding]:
@@ -35,7 +37,14 @@ def ask_child(alias: str, layer: TrunkChannelLayer, *, within: float) -> Iterato
         try:
             yield from _talk(child, layer, channel, asked_at, within)
         finally:
-            child.kill()
+            _end(child)
+
+
+def _end(child: "subprocess.Popen[str]") -> None:
+    """Let it sign off, or others would count with it for a while."""
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(_SIGNS_OFF_WITHIN)
+    child.kill()
 
 
 def _start(alias: str, channel: str, within: float) -> "subprocess.Popen[str]":

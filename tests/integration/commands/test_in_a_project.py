@@ -1,8 +1,10 @@
 """The doctor by manage.py, with a child process; and the checks that ask a database."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,9 @@ def test_tables_that_are_not_there(tmp_path: Path) -> None:
     assert [finding["code"] for finding in found] == ["settings", "no-wal", "engine", "round-trip", "child"]
     assert found[1]["level"] == "warning"
     assert code == 0
+    with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as connection:
+        # The child was given the time to sign off.
+        assert connection.execute("SELECT node FROM channels_trunk_node").fetchall() == []
 
 
 SEND = """
