@@ -1,12 +1,15 @@
 """Many joins at once: they share the engine's answers, and each has its own time."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.testing import eventually
+from channels_trunk.testing import eventually, eventually_blocking
 from channels_trunk.testing.transports import LoopbackServer
 from tests.faults.conftest import FaultyLayer, MakeLayer
 
@@ -63,6 +66,35 @@ async def test_joins_end_with_the_layer(make_layer: MakeLayer, server: LoopbackS
     await here.close()
     for error in await asyncio.gather(*adding, return_exceptions=True):
         assert isinstance(error, TransportUnavailable)
+    server.release()
+    assert await join_all(here, ["a", "b"]) == [None, None]
+
+
+async def test_joins_after_close_do_not_wait_for_the_thread_before(
+    make_layer: MakeLayer, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have told that the layer is closed, and then not have the processor for a while."""
+    here = make_layer()
+    channel = await here.new_channel()
+    joining = here._hub.joining
+    goes_on = joining._next
+    closed = threading.Event()
+
+    def go_on_late(*args: Any) -> Any:
+        if closed.is_set() and not joining._waiting:
+            closed.clear()
+            with contextlib.suppress(TimeoutError):
+                eventually_blocking(lambda: joining._waiting, within=0.5)
+        return goes_on(*args)
+
+    monkeypatch.setattr(joining, "_next", go_on_late)
+    server.hang()
+    adding = asyncio.ensure_future(here.group_add("before", channel))
+    await asyncio.sleep(0)
+    closed.set()
+    await here.close()
+    with pytest.raises(TransportUnavailable, match="closed"):
+        await adding
     server.release()
     assert await join_all(here, ["a", "b"]) == [None, None]
 

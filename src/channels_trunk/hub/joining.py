@@ -40,7 +40,7 @@ class Joining:
         self._waiting: list[_Join] = []  # guarded by the hub's lock, as the next three
         self._asked: list[_Join] = []  # the transport is at these
         self._started = False  # whether a caller's thread asked for them
-        self._at_work = False  # whether somebody has the turn
+        self._turn: _Turn | None = None  # whose it is to ask
 
     # --- any thread
 
@@ -51,9 +51,10 @@ class Joining:
         self._see_that_somebody_reads(waiter)
         with hub.lock:
             self._waiting.append(join)
-            at_work, self._at_work = self._at_work, True
-        if not at_work:
-            self._go_on()
+            if self._turn is not None:
+                return
+            turn = self._turn = _Turn(self)
+        self._go_on(turn)
 
     def _see_that_somebody_reads(self, waiter: Waiter) -> None:
         doorwatch = self._hub.doorwatch
@@ -65,15 +66,17 @@ class Joining:
             if loop is not None:
                 doorwatch.caller_waits(loop)
 
-    def _go_on(self) -> None:
-        """Ask for what waits; with the turn."""
-        if not self._start():
-            self._hub.run(self._work(), _Outcome(self))
+    def _go_on(self, turn: "_Turn") -> None:
+        """Ask for what waits."""
+        if not self._start(turn):
+            self._hub.run(self._work(turn), turn)
 
-    def _start(self) -> bool:
+    def _start(self, turn: "_Turn") -> bool:
         """Ask in this thread; False if that is for the hub's."""
         hub, starter = self._hub, self._starter
         with hub.lock:
+            if self._turn is not turn:
+                return True  # the layer was closed meanwhile, and they know
             if starter is None or not hub.is_open or len(self._waiting) > _MOST_BY_CALLERS:
                 return False
             joins, self._waiting = self._waiting, []
@@ -84,19 +87,19 @@ class Joining:
             # A fault, or a signal's handler that raises in there. What may have been asked for may be asked for again.
             self._leave_to_task(joins)
             raise
-        return is_begun or not self._take_back(joins)
+        return is_begun or self._take_back(joins) is None
 
-    def _take_back(self, joins: list[_Join]) -> bool:
+    def _take_back(self, joins: list[_Join]) -> "_Turn | None":
         with self._hub.lock:
             if self._asked is not joins:
-                return False  # they were told meanwhile
+                return None  # they were told meanwhile
             self._asked, self._started = [], False
             self._waiting = joins + self._waiting
-            return True
+            return self._turn
 
     def _leave_to_task(self, joins: list[_Join]) -> None:
-        if self._take_back(joins):
-            self._hub.run(self._work(), _Outcome(self))
+        if (turn := self._take_back(joins)) is not None:
+            self._hub.run(self._work(turn), turn)
 
     def _started_ended(self, joins: list[_Join], is_heard: bool) -> None:  # noqa: FBT001 - the transport calls it
         """What this or another thread asked for is heard, or is for the hub's thread."""
@@ -107,11 +110,11 @@ class Joining:
             if self._asked is not joins:
                 return
             self._asked, self._started = [], False
-            self._at_work = more = bool(self._waiting)
+            turn = self._turn = self._turn if self._waiting else None
             self._hub.driver.told_elsewhere = True
         settle([join.waiter for join in joins])
-        if more:
-            self._go_on()
+        if turn is not None:
+            self._go_on(turn)
 
     # --- the hub's loop
 
@@ -136,25 +139,32 @@ class Joining:
         if joins is not None:
             self._leave_to_task(joins)
 
-    def end(self, error: BaseException) -> None:
-        """Nobody is at work any more: tell everybody."""
+    def end(self, error: BaseException, turn: "_Turn | None" = None) -> None:
+        """Tell everybody; with `turn`, only if that has not ended by itself.
+
+        At the end of the hub's thread, not of its task: whoever joins again would wait for that.
+        """
         with self._hub.lock:
+            if turn is not None and self._turn is not turn:
+                return
             joins = self._asked + self._waiting
-            self._asked, self._waiting, self._at_work, self._started = [], [], False, False
+            self._asked, self._waiting, self._turn, self._started = [], [], None, False
         settle([join.waiter for join in joins], lambda: another(error))
 
     def _late(self) -> TransportUnavailable:
         return why_late(self._hub, "the engine was not reached")
 
-    async def _work(self) -> None:
+    async def _work(self, turn: "_Turn") -> None:
         left: list[_Join] = []
-        while joins := self._next(left):
+        while joins := self._next(left, turn):
             left = await self._heard(joins)
 
-    def _next(self, left: list[_Join]) -> list[_Join]:
+    def _next(self, left: list[_Join], turn: "_Turn") -> list[_Join]:
         with self._hub.lock:
+            if self._turn is not turn:
+                return []  # the layer was closed meanwhile; what waits now came after that
             self._asked, self._waiting = left + self._waiting, []
-            self._at_work = bool(self._asked)
+            self._turn = turn if self._asked else None
             return self._asked
 
     async def _heard(self, joins: list[_Join]) -> list[_Join]:
@@ -178,8 +188,8 @@ class Joining:
         return []
 
 
-class _Outcome:
-    """A waiter for the task: how it ends is how it ends for all."""
+class _Turn:
+    """Whoever asks has it, until nothing waits; for the task it is a waiter: how that ends is how it ends for all."""
 
     def __init__(self, joining: Joining) -> None:
         self._joining = joining
@@ -196,4 +206,4 @@ class _Outcome:
 
     def set_exception(self, exception: BaseException, /) -> None:
         """Nobody was."""
-        self._joining.end(exception)
+        self._joining.end(exception, self)

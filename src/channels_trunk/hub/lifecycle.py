@@ -259,6 +259,8 @@ class Lifecycle(Condition):
             if self._health.state is not State.FAILED:
                 self.set_state(State.CLOSED, "")
             ended, self._ended = self._ended, []
+            # In here, as joins that find no thread any more begin a new one.
+            self.joining.end(error)
         living.ended(self)
         if refusal is not None:
             self._tell_receivers(refusal)
