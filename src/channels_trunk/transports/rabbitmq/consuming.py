@@ -7,7 +7,8 @@ take at once; one whose receivers wait for a message, one; and one whose receive
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,8 @@ __all__ = ["Consuming", "prefetch_for"]
 # What came and is not claimed for so many seconds is given back. A claim that comes later finds it in its queue again.
 # Receivers that were quick are given more time: what goes back to others is overtaken by what they have.
 _HOLD, _HOLD_MANY = 0.02, 0.05
+# Looked at so often in that time: a machine that had no time for this process had none for its receivers either.
+_LOOKS = 4
 # How many a consumer may bring: to begin one anew is work for the broker, so there are few sizes.
 _FEW, _MANY = 8, 64
 # Of more bodies than this in one claim, nothing but the first is taken: what is lost with a process must be little.
@@ -43,7 +46,7 @@ def prefetch_for(limit: int, *, present: int, capacity: int) -> int:
 class _Consumer:
     """Of one channel that receivers may wait at."""
 
-    __slots__ = ("ended", "held", "prefetch", "rest", "rests", "since", "tags", "timer")
+    __slots__ = ("ended", "held", "is_asking", "keeps", "looks", "prefetch", "rest", "rests", "tags", "timer")
 
     def __init__(self) -> None:
         self.held: deque[Delivery] = deque()
@@ -51,14 +54,22 @@ class _Consumer:
         """Its names at the broker: where it is to bring more, another one is added."""
         self.prefetch = 0
         """How many it may bring; 0 if there is none."""
-        self.since = 0.0
-        """When the first of what is held came, or when some of it was claimed by receivers that are quick."""
+        self.keeps = False
+        """Whether what comes too late is held: other processes may have what is younger."""
+        self.looks = 0
+        """How often one has looked since the first of what is held came, or some was claimed by receivers that are
+        quick."""
+        self.is_asking = False
+        """Whether a claim waits for the broker's answer: then it is not the receivers that are slow."""
         self.timer: asyncio.TimerHandle | None = None
         self.rests = Rests()
         self.rest: asyncio.TimerHandle | None = None
         """Until then the sink is not told of what came."""
         self.ended: asyncio.Future[Any] | None = None
         """The answer to the end of the latest."""
+
+
+_NOBODY = _Consumer()
 
 
 class Consuming:
@@ -86,9 +97,11 @@ class Consuming:
             # What is there is here, or on its way.
             return [] if consumer.rest is not None else self._take_held(consumer, limit)
         if consumer is not None and consumer.ended is not None and not lane.is_closed:
-            # What came too late for it goes back before that is answered, and is not overtaken.
+            # What came too late for it is held, or back, before that is answered, and is not overtaken.
             await asyncio.wait({consumer.ended})
             consumer.ended = None
+        if consumer is not None and consumer.held:
+            return self._take_held(consumer, limit)
         return await lane.get(self._queue(channel), min(limit, _FEW))
 
     def _take_held(self, consumer: _Consumer, limit: int) -> list[Delivery]:
@@ -102,7 +115,7 @@ class Consuming:
         if taken:
             now = asyncio.get_running_loop().time()
             if limit > 1:
-                consumer.since = now
+                consumer.looks = 0
             consumer.rests.claimed(len(taken), now=now, more=bool(consumer.held))
         return taken
 
@@ -114,22 +127,33 @@ class Consuming:
         prefetch = prefetch_for(limit, present=consumer.prefetch, capacity=self._link.context.capacity_of(channel))
         if prefetch > consumer.prefetch and not (enough and prefetch == 1):
             self._begin(lane, channel, consumer, prefetch)
-        elif enough and (prefetch == 1 or prefetch < consumer.prefetch):
+        elif enough and (prefetch == 1 or prefetch < consumer.prefetch) and not consumer.held:
             # Else the receivers may only have waited for long: whether they are slow is seen in a moment, by _look().
-            if not consumer.held:
-                self._stop(lane, channel, consumer)
-        elif consumer.held and not enough:
+            self._stop(lane, channel, consumer)
+            consumer.keeps = True
+        if consumer.held and consumer.rest is None and not enough:
             # There was too much for one claim.
             asyncio.get_running_loop().call_soon(self._link.context.sink.available, [channel])
 
     def leave(self, lane: Lane, channel: str, deliveries: Sequence[Delivery]) -> None:
         """What take() brought and the claim did not need: what was put back together is more than one."""
         consumer = self._consumers.get(channel)
-        if consumer is not None and consumer.tags and deliveries:
+        if consumer is not None and (consumer.tags or consumer.held) and deliveries:
             consumer.held.extendleft(reversed(deliveries))
             self._hold(lane, channel, consumer)
         else:
             lane.requeue(deliveries)
+
+    @contextmanager
+    def asking(self, channel: str) -> Iterator[None]:
+        """While a claim waits for the broker's answer, nothing is held for too long."""
+        consumer = self._consumers.get(channel, _NOBODY)
+        consumer.is_asking = True
+        try:
+            yield
+        finally:
+            consumer.is_asking = False
+            consumer.looks = 0
 
     def brings(self, channel: str) -> bool:
         """Whether a consumer is to bring the next message, and has not. Any thread."""
@@ -187,6 +211,7 @@ class Consuming:
     def _clear(self, consumer: _Consumer) -> None:
         consumer.tags.clear()
         consumer.prefetch = 0
+        consumer.keeps = False
         consumer.held.clear()
         if consumer.rest is not None:
             consumer.rest.cancel()
@@ -197,7 +222,7 @@ class Consuming:
 
     def _came(self, lane: Lane, channel: str, delivery: Delivery) -> None:
         consumer = self._consumers.get(channel)
-        if consumer is None or not consumer.prefetch:
+        if consumer is None or not (consumer.prefetch or consumer.keeps):
             lane.requeue([delivery])
             return
         consumer.held.append(delivery)
@@ -222,19 +247,21 @@ class Consuming:
         self._link.context.sink.available([channel])
 
     def _hold(self, lane: Lane, channel: str, consumer: _Consumer) -> None:
-        loop = asyncio.get_running_loop()
-        consumer.since = loop.time()
+        consumer.looks = 0
+        self._look_later(lane, channel, consumer)
+
+    def _look_later(self, lane: Lane, channel: str, consumer: _Consumer) -> None:
         if consumer.timer is None:
-            consumer.timer = loop.call_later(_hold(consumer), self._look, lane, channel, consumer)
+            pause = (_HOLD if consumer.prefetch == 1 else _HOLD_MANY) / _LOOKS
+            consumer.timer = asyncio.get_running_loop().call_later(pause, self._look, lane, channel, consumer)
 
     def _look(self, lane: Lane, channel: str, consumer: _Consumer) -> None:
         """Give back what is held for too long."""
         consumer.timer = None
         if consumer.held:
-            loop = asyncio.get_running_loop()
-            left = consumer.since + _hold(consumer) - loop.time()
-            if left > 0:
-                consumer.timer = loop.call_later(left, self._look, lane, channel, consumer)
+            consumer.looks += not consumer.is_asking
+            if consumer.looks < _LOOKS:
+                self._look_later(lane, channel, consumer)
             else:
                 self._stop(lane, channel, consumer)
 
@@ -262,7 +289,3 @@ class Consuming:
             self._clear(consumer)
         if not self._link.connection.is_over:
             self._link.context.sink.available(sorted(self._consumers))
-
-
-def _hold(consumer: _Consumer) -> float:
-    return _HOLD if consumer.prefetch == 1 else _HOLD_MANY

@@ -83,7 +83,8 @@ class Workers:
             self._consuming.leave(lane, channel, taken[count:])
             if not taken:
                 break
-            await self._acknowledge(lane, channel, taken[:count])
+            with self._consuming.asking(channel):
+                await self._acknowledge(lane, channel, taken[:count])
         return found
 
     async def _acknowledge(self, lane: Lane, channel: str, taken: Sequence[Delivery]) -> None:

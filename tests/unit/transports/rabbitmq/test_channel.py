@@ -37,6 +37,10 @@ class Broker:
         self.answer(Method.BASIC_GET_OK, struct.pack(">QB", tag, 0) + short("") + short("queue") + bytes(4))
         self.channel.heard(Frame(HEADER, 1, struct.pack(">HHQH", 60, 0, 0, 0)))
 
+    def deliver(self, consumer: str, tag: int) -> None:
+        self.answer(Method.BASIC_DELIVER, short(consumer) + struct.pack(">QB", tag, 0) + short("") + short("queue"))
+        self.channel.heard(Frame(HEADER, 1, struct.pack(">HHQH", 60, 0, 0, 0)))
+
     def requeued(self) -> list[int]:
         nack = struct.pack(">I", Method.BASIC_NACK)
         return [struct.unpack_from(">Q", frame, frame.index(nack) + 4)[0] for frame in self.written if nack in frame]
