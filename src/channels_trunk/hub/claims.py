@@ -41,10 +41,11 @@ class Claims:
         self._pending: dict[str, None] = {}  # guarded by _lock: channels to claim from on the hub's loop, in order
         self._restoring: list[Claimed] = []  # guarded by _lock, as the next
         self._flushes = 0  # counted, so that a claim sees whether there was one meanwhile
-        self._work_task: asyncio.Task[None] | None = None  # touched on the hub's loop alone, as the next three
+        self._work_task: asyncio.Task[None] | None = None  # touched on the hub's loop alone, as the next four
         self._ahead = transport.capabilities.claims_ahead
         self._stock = Stock()
         self._look_timer: asyncio.TimerHandle | None = None
+        self._delays: dict[str, float] = {}  # after which channels that failed are claimed from again
 
     # --- any thread
 
@@ -178,7 +179,7 @@ class Claims:
             await self._restore()
             await self._watch()
             while channels:
-                await self._hub.driver.drive(self._claim, channels[0])
+                await self._claim_or_later(channels[0])
                 channels.pop(0)
         except Exception as error:  # noqa: BLE001 - receivers wait for what this task brings
             with self._lock:
@@ -186,6 +187,19 @@ class Claims:
             self._note(error)
             return False
         return True
+
+    async def _claim_or_later(self, channel: str) -> None:
+        try:
+            await self._hub.driver.drive(self._claim, channel)
+        except Busy:
+            raise
+        except Exception as error:  # noqa: BLE001 - receivers wait for what this task brings
+            # It may be so with this channel alone: its queue may be on a machine that is down.
+            self._note(error)
+            self._delays[channel] = min(_RETRY_LATER, self._delays.get(channel, 0.0) * 2 or _RETRY)
+            asyncio.get_running_loop().call_later(self._delays[channel], self._claim_on_io, [channel])
+        else:
+            self._delays.pop(channel, None)
 
     async def _restore(self) -> None:
         with self._lock:
@@ -292,5 +306,6 @@ class Claims:
             self._wanted -= gone
         for channel in gone:
             self._stock.forget(channel)
+            self._delays.pop(channel, None)
         if gone:
             self._hub.on_io(self._work_now)
