@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import aiormq
+
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.transports.rabbitmq.link import Link
-from tests.integration.rabbitmq.conftest import HELLO, MakeLayer
+from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, ProxyFactory, is_away, is_ok, through
+from tests.plugins.servers import RabbitServer
 
 ROUNDS = 25
 HELD_SECONDS = 0.02
@@ -32,7 +35,6 @@ async def test_what_came_for_nobody_is_not_overtaken(make_layer: MakeLayer) -> N
 
 async def in_its_loop(layer: RabbitMQChannelLayer, ask: Callable[[Link], Coroutine[Any, Any, T]]) -> T:
     """What is asked of the connection of a layer, in the loop of that."""
-    await layer.send("jobs", HELLO)
     link: Link = layer._hub.transport._link  # type: ignore[attr-defined]
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(link), link.connection.loop))
 
@@ -45,7 +47,9 @@ async def test_more_may_be_asked_at_once_than_a_connection_has_channels_for(make
     async def ask(link: Link) -> list[bool]:
         return await asyncio.gather(*(link.has_queue(jobs(link)) for _ in range(MANY)))
 
-    assert await in_its_loop(make_layer(), ask) == [True] * MANY
+    layer = make_layer()
+    await layer.send("jobs", HELLO)
+    assert await in_its_loop(layer, ask) == [True] * MANY
 
 
 async def test_who_gives_up_asking_does_not_end_the_connection(make_layer: MakeLayer) -> None:
@@ -58,5 +62,45 @@ async def test_who_gives_up_asking_does_not_end_the_connection(make_layer: MakeL
         return await link.has_queue(jobs(link))
 
     layer = make_layer()
+    await layer.send("jobs", HELLO)
     assert await in_its_loop(layer, ask)
     assert layer.stats().reconnects_total == 0
+
+
+async def test_a_member_may_come_while_the_others_are_looked_after(make_layer: MakeLayer) -> None:
+    layer = make_layer()
+    for number in range(3):
+        await layer.group_add("workers", f"worker-{number}")
+
+    async def ask(_link: Link) -> None:
+        transport = layer._hub.transport
+        others = (transport.bind("workers", f"another-{number}", float("inf")) for number in range(10))
+        await asyncio.gather(transport.maintain(), *others)
+
+    await in_its_loop(layer, ask)
+
+
+async def test_a_queue_that_cannot_be_reached_does_not_keep_the_process_from_its_broker(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    """As that of a normal channel whose node of a cluster is down."""
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(host=through(gate, url)), make_layer()
+    for channel in ("locked", "jobs"):
+        await here.group_add("workers", channel)
+    gate.refuse()
+    gate.cut()
+    await is_away(here)
+    async with await aiormq.connect(url) as connection:
+        holder = await connection.channel()
+        await holder.queue_delete("asgi.channel.locked")
+        await holder.queue_declare("asgi.channel.locked", exclusive=True)
+        gate.resume()
+        await is_ok(here)
+        await in_its_loop(here, lambda _link: here._hub.transport.maintain())
+        await there.group_send("workers", HELLO)
+        assert await asyncio.wait_for(here.receive("jobs"), 10) == HELLO
+        assert here.stats().reconnects_total == 1
+    await in_its_loop(here, lambda _link: here._hub.transport.maintain())
+    await there.group_send("workers", HELLO)
+    assert await asyncio.wait_for(here.receive("locked"), 10) == HELLO

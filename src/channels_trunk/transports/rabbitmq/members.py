@@ -1,5 +1,6 @@
 """Normal channels as members of groups: bindings on the groups exchange, and when they end."""
 
+import logging
 from collections.abc import Sequence
 
 from channels_trunk.transports.base import NodeContext
@@ -10,6 +11,8 @@ from .link import Link
 from .workers import Workers
 
 __all__ = ["Members"]
+
+logger = logging.getLogger("channels_trunk")
 
 
 class Members:
@@ -55,8 +58,17 @@ class Members:
 
     async def restore(self, link: Link, workers: Workers) -> None:
         """After a connection was lost: bind again, in case that the exchange or the queue is new."""
-        for membership in self._ends:
+        for membership in list(self._ends):
+            await self._bind_if_reached(link, workers, membership)
+
+    async def _bind_if_reached(self, link: Link, workers: Workers, membership: Membership) -> None:
+        try:
             await self._bind(link, workers, membership)
+        except AmqpError as error:
+            if link.connection.is_over:
+                raise
+            # Its queue's node of a cluster may be down, which must not keep the process from all others.
+            logger.warning("group %s: RabbitMQ queue of member %s was not bound: %s", *membership, error)
 
     def doubt(self) -> None:
         """The broker lost bindings: those that nodes made which are gone now are to be made again, too."""
@@ -72,10 +84,10 @@ class Members:
         if self._is_doubtful:
             await self._renew(link, workers, ledger)
             self._is_doubtful = False
-        if self._ends and not thoroughly:
-            for _, channel in self._ends:
-                workers.forget(channel)
-                await workers.declare([channel])
+        if not thoroughly:
+            for membership in [key for key, ends in self._ends.items() if ends > now]:
+                workers.forget(membership[1])
+                await self._bind_if_reached(link, workers, membership)
         if not thoroughly and self.next_end() > now:
             return
         notes = await ledger.read()
@@ -90,7 +102,7 @@ class Members:
         notes, now = await ledger.read(), self._context.clock.wall()
         for membership, (_, ends) in notes.members.items():
             if ends > now and await link.has_queue(link.settings.topology.channel_queue_name(membership[1])):
-                await self._bind(link, workers, membership)
+                await self._bind_if_reached(link, workers, membership)
 
     async def purge(self, link: Link, ledger: Ledger) -> None:
         """Empty every normal channel, and end every membership."""
