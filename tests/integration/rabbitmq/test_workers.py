@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import aiormq
 
 from channels_trunk.layers import RabbitMQChannelLayer
+from channels_trunk.transports.base import Claimed
 from channels_trunk.transports.rabbitmq.link import Link
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, ProxyFactory, is_away, is_ok, through
 from tests.plugins.servers import RabbitServer
@@ -104,3 +105,19 @@ async def test_a_queue_that_cannot_be_reached_does_not_keep_the_process_from_its
     await in_its_loop(here, lambda _link: here._hub.transport.maintain())
     await there.group_send("workers", HELLO)
     assert await asyncio.wait_for(here.receive("locked"), 10) == HELLO
+
+
+async def test_what_goes_back_to_a_queue_that_cannot_be_reached_holds_up_no_other(
+    make_layer: MakeLayer, url: str
+) -> None:
+    here, there = make_layer(), make_layer()
+    await there.send("other", HELLO)
+    assert await here.receive("other") == HELLO
+    transport, context = here._hub.transport, here._hub.context
+    claimed = [Claimed(channel, context.clock.wall() + 60, context.codec.pack(HELLO)) for channel in ("locked", "jobs")]
+    async with await aiormq.connect(url) as connection:
+        await (await connection.channel()).queue_declare("asgi.channel.locked", exclusive=True)
+        await in_its_loop(here, lambda _link: transport.restore(claimed))
+        assert await asyncio.wait_for(there.receive("jobs"), 10) == HELLO
+    await in_its_loop(here, lambda _link: transport.maintain())
+    assert await asyncio.wait_for(there.receive("locked"), 10) == HELLO

@@ -1,13 +1,13 @@
 """Claimed messages that nobody took: back to the front of their channels, by a priority above that of all others.
 
 AMQP has no other way to the front for what was acknowledged. Those of one channel go back as one message: one by
-one, and claimed again in part, they would come to stand in the wrong order. What finds its channel full waits here,
-where claims of this node find it first, and is tried again.
+one, and claimed again in part, they would come to stand in the wrong order. What finds its channel full, or out of
+reach, waits here, where claims of this node find it first, and is tried again.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
@@ -56,16 +56,14 @@ class GivingBack:
         if link.connection.blocked:
             raise Busy
         messages = self._not_left(messages)
-        channels = list({message.channel: None for message in messages})
-        await workers.declare(channels)
-        for channel in channels:
-            # What is at hand here is younger.
-            await workers.release(channel)
+        channels = await self._reached(link, workers, {message.channel: None for message in messages})
         if link.publisher.error is not None:
             raise link.publisher.error.another()
         now = self._context.clock.wall()
         # What waits here is younger, too, and must not be the first to go.
-        together = [*messages, *(message for channel in channels for message in self.take(channel))]
+        waiting = [message for channel in channels for message in self.take(channel)]
+        self._waiting.extend(message for message in messages if message.channel not in channels)
+        together = [*(message for message in messages if message.channel in channels), *waiting]
         blocks = blocks_of([message for message in together if message.expires_at > now])
         if not blocks:
             return
@@ -84,6 +82,21 @@ class GivingBack:
             workers.forget(blocks[index][0].channel)
         for index in sorted((*outcome.refused, *outcome.lost)):
             self._waiting.extend(blocks[index])
+
+    async def _reached(self, link: Link, workers: Workers, channels: Iterable[str]) -> list[str]:
+        """Those that take messages now: the queue of another may be on a node of a cluster that is down."""
+        reached: list[str] = []
+        for channel in channels:
+            try:
+                await workers.declare([channel])
+                # What is at hand here is younger.
+                await workers.release(channel)
+            except AmqpError:
+                if link.connection.is_over:
+                    raise
+            else:
+                reached.append(channel)
+        return reached
 
     def _not_left(self, messages: Sequence[Claimed]) -> list[Claimed]:
         """Without those that a call which was cancelled has sent; the same objects, not equal ones."""
