@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from channels_trunk.codec import large
-from channels_trunk.hub import pump, quiet_log, supervisor
+from channels_trunk.hub import doorwatch, pump, quiet_log, supervisor
 from channels_trunk.names import MAX_NAME_LENGTH
 from channels_trunk.options import CORE_OPTIONS
 from channels_trunk.router import router, windows
@@ -19,7 +19,7 @@ from channels_trunk.transports.database import pace as orm_pace
 from channels_trunk.transports.database import part as orm
 from channels_trunk.transports.database import session as orm_session
 from channels_trunk.transports.database import transport as orm_transport
-from channels_trunk.transports.postgres import connecting, names, reading, settings, writer
+from channels_trunk.transports.postgres import connecting, names, settings, writer
 from channels_trunk.transports.postgres import part as postgres
 from channels_trunk.transports.postgres import upkeep as postgres_upkeep
 from channels_trunk.transports.sqlite import connection, rings, traffic, transport, upkeep
@@ -113,7 +113,7 @@ FIGURES = [
     Figure(
         POSTGRES,
         "every 50 ms while messages come, and every 250 ms else",
-        (reading._LOOK_OFTEN, reading._LOOK_SELDOM) == (0.05, 0.25),
+        (doorwatch._LOOK_OFTEN, doorwatch._LOOK_SELDOM) == (0.05, 0.25),
     ),
     Figure("docs/explanation/performance.md", "frees one of 8 MiB", large._ROOM == 8 * MIB),
     Figure(TABLES, "above 5,800 bytes", writer._LARGEST_FRAME == 5_800),

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from channels_trunk.transports.base import ReadableTransport
 
+from .waiters import ThreadWaiter
+
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
     from .waiters import Waiter
@@ -25,7 +27,11 @@ __all__ = ["Doorwatch"]
 # How long the watching loop may leave something unread before the hub's thread reads it. Seconds.
 _GRACE = 0.02
 # How often the hub's thread looks after a loop that watches: a loop may be alive and not run. Seconds.
+# At least so often where it polls, because rings may be lost.
 _LOOK_AFTER = 1.0
+# Where it need not poll: while messages come, and else.
+_LOOK_OFTEN = 0.05
+_LOOK_SELDOM = 0.25
 
 
 class Doorwatch:
@@ -44,7 +50,8 @@ class Doorwatch:
         self._doors: dict[asyncio.AbstractEventLoop, int] = {}
         self._threads_receive = False
         self._latest_caller: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone
+        self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone, as the next
+        self._reads_seen = 0
 
     # --- callers
 
@@ -91,10 +98,18 @@ class Doorwatch:
         if watcher is None:
             return False
         has_ended = watcher.is_closed()
-        blocks = waiter is not None and waiter.get_loop() is None and asyncio._get_running_loop() is watcher
+        blocks = isinstance(waiter, ThreadWaiter) and asyncio._get_running_loop() is watcher
         if has_ended or blocks:
             self._watch_on_hub()
         return has_ended
+
+    def joiner_waits(self, waiter: "Waiter") -> None:
+        """Somebody is about to wait, by this waiter, for the answer to a join."""
+        loop = waiter.get_loop()
+        if loop is None or loop is not self.watcher:
+            self.look_after(waiter)
+            if loop is not None:
+                self.caller_waits(loop)
 
     def _watch_in(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -223,14 +238,18 @@ class Doorwatch:
         if interval is not None:
             if self.watcher is not None:
                 interval = min(interval, _LOOK_AFTER)
-            self._timer = asyncio.get_running_loop().call_later(interval, self._on_poll)
+        elif self._door is not None:
+            interval = _LOOK_OFTEN if self._hub.reader.reads != self._reads_seen else _LOOK_SELDOM
+        else:
+            return
+        self._timer = asyncio.get_running_loop().call_later(interval, self._on_poll)
 
     def _on_poll(self) -> None:
         self._schedule()
         if self.look_after():
             return
         watcher = self.watcher
-        if self._transport.changed() or self._hub.reader.pending:
+        if self._is_unread() or self._hub.reader.pending:
             if watcher is None:
                 self._ring()
             else:
@@ -238,9 +257,16 @@ class Doorwatch:
                     watcher.call_soon_threadsafe(self._ring)
                 asyncio.get_running_loop().call_later(_GRACE, self._take_over, watcher)
 
+    def _is_unread(self) -> bool:
+        """Whether something came, and nobody has read since this was last asked."""
+        reads, self._reads_seen = self._reads_seen, self._hub.reader.reads
+        if reads != self._reads_seen and self._transport.polling_interval() is None:
+            return False
+        return self._transport.changed()
+
     def _take_over(self, watcher: asyncio.AbstractEventLoop) -> None:
         """A loop that has not come is stopped, or held up by its own work: until it receives again, watch here."""
-        if self.watcher is watcher and self._timer is not None and self._transport.changed():
+        if self.watcher is watcher and self._timer is not None and self._is_unread():
             with self._lock:
                 self._receiving.discard(watcher)
             self._watch_on_hub()

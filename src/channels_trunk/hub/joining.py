@@ -48,23 +48,14 @@ class Joining:
         """Settle `waiter` when messages to the group reach this node, or with an error after send_timeout."""
         hub = self._hub
         join = _Join(group, waiter, hub.clock.monotonic() + hub.options.send_timeout)
-        self._see_that_somebody_reads(waiter)
+        if self._starter is not None and hub.doorwatch is not None:
+            hub.doorwatch.joiner_waits(waiter)
         with hub.lock:
             self._waiting.append(join)
             if self._turn is not None:
                 return
             turn = self._turn = _Turn(self)
         self._go_on(turn)
-
-    def _see_that_somebody_reads(self, waiter: Waiter) -> None:
-        doorwatch = self._hub.doorwatch
-        if self._starter is None or doorwatch is None:
-            return
-        loop = waiter.get_loop()
-        if loop is None or loop is not doorwatch.watcher:
-            doorwatch.look_after(waiter)
-            if loop is not None:
-                doorwatch.caller_waits(loop)
 
     def _go_on(self, turn: "_Turn") -> None:
         """Ask for what waits."""

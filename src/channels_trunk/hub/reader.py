@@ -41,6 +41,8 @@ class Reader:
         self._inbox: deque[Sequence[Envelope]] = deque()  # what a transport pushed; append and popleft are atomic
         self._more = True  # whether the transport may have another page in this round; touched with _busy held
         self._asides = 0
+        self.reads = 0
+        """How often the transport was read."""
 
     @property
     def pending(self) -> bool:
@@ -109,6 +111,7 @@ class Reader:
         while self._inbox:
             self._backlog.extend(self._inbox.popleft())
         while not self._backlog and self._more and self._readable is not None and self._may_read():
+            self.reads += 1
             page = self._readable.read_now()
             self._more = page.more
             self._backlog.extend(page.envelopes)

@@ -290,11 +290,11 @@ class ReadableTransport(Transport):
         return ()
 
     def changed(self) -> bool:
-        """Whether read_now() would find something; cheap, asked every `polling_interval()`."""
+        """Whether read_now() would find something; cheap, asked now and then on the hub's loop."""
         return False
 
     def polling_interval(self) -> float | None:
-        """Seconds between two calls of changed() now, or None for never."""
+        """Seconds between two calls of changed() now, because a ring may be lost; None: none is."""
         return None
 
     def doorbell(self) -> int | None:

@@ -10,8 +10,11 @@ from typing import Any, cast
 
 import pytest
 
+from channels_trunk.hub import doorwatch
 from channels_trunk.hub.doorwatch import Doorwatch
+from channels_trunk.hub.joining import Joining, _Turn
 from channels_trunk.hub.lifecycle import Lifecycle
+from channels_trunk.hub.waiters import ThreadWaiter
 from channels_trunk.testing.waiting import eventually
 from channels_trunk.transports.base import ReadableTransport
 
@@ -22,14 +25,17 @@ class Stage:
     def __init__(self) -> None:
         self.read_end, self._write_end = os.pipe()
         self.rings = 0
+        self.unread = False
         self.calls: list[Callable[[], object]] = []  # what the hub's loop is still to do
         transport = SimpleNamespace(
             doorbell=lambda: self.read_end,
             answer_doorbell=lambda: os.read(self.read_end, 1),
             leave_doorbell=lambda: None,
             polling_interval=lambda: None,
+            changed=lambda: self.unread,
         )
-        hub = SimpleNamespace(on_io=self._on_io, reader=SimpleNamespace(pull=self._pull, pending=False))
+        self.reader = SimpleNamespace(pull=self._pull, pending=False, reads=0)
+        hub = SimpleNamespace(on_io=self._on_io, reader=self.reader)
         self.watch = Doorwatch(cast(Lifecycle, hub), cast(ReadableTransport, transport))
         self.meanwhile: Callable[[], object] | None = None
 
@@ -55,6 +61,12 @@ class Stage:
         self.watch.close()
         os.close(self.read_end)
         os.close(self._write_end)
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_LOOK_OFTEN", "_LOOK_SELDOM", "_GRACE"):
+        monkeypatch.setattr(doorwatch, name, 0.005)
 
 
 @pytest.fixture
@@ -105,3 +117,48 @@ async def test_without_a_descriptor_left_the_hub_goes_on_watching(
     stage.catch_up()
     async with rings_here(stage):
         pass
+
+
+async def test_a_loop_that_leaves_something_unread_is_relieved(
+    stage: Stage, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    stage.watch.receiver_waits(other_loop)
+    stage.unread = True
+    await eventually(lambda: stage.watch.watcher is None)
+    stage.catch_up()
+    async with rings_here(stage):
+        pass
+
+
+async def test_a_loop_that_goes_on_reading_is_left_alone(
+    stage: Stage, other_loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is always something unread where much comes."""
+    looks: list[bool] = []
+    is_unread = stage.watch._is_unread
+
+    def noted() -> bool:
+        stage.reader.reads += 1
+        looks.append(is_unread())
+        return looks[-1]
+
+    monkeypatch.setattr(stage.watch, "_is_unread", noted)
+    stage.watch.receiver_waits(other_loop)
+    stage.unread = True
+    await eventually(lambda: len(looks) >= 5)
+    assert stage.watch.watcher is other_loop
+    assert not any(looks)
+
+
+async def test_a_join_leaves_the_watch_to_the_loop_that_has_it(
+    stage: Stage, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    """It waits in a future, or for what the hub does, and blocks nobody; a thread in that loop's place does."""
+    here = asyncio.get_running_loop()
+    stage.watch.receiver_waits(here)
+    joining = Joining.__new__(Joining)
+    for waiter in (here.create_future(), _Turn(joining)):
+        assert not stage.watch.look_after(waiter)
+        assert stage.watch.watcher is here
+    stage.watch.look_after(ThreadWaiter())
+    assert stage.watch.watcher is None

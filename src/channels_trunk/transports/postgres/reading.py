@@ -7,10 +7,6 @@ from .wire import Wire
 
 __all__ = ["Reading"]
 
-# How often the hub's thread looks whether a loop that watches the door stands still: while messages come, and else.
-_LOOK_OFTEN = 0.05
-_LOOK_SELDOM = 0.25
-
 
 class Reading:
     """Of the hub's loop; but any thread may read() at the door, one at a time.
@@ -22,7 +18,6 @@ class Reading:
         self._door: Door | None = None
         self._is_used = False
         self._wires: dict[bool, Wire] = {}  # by whether the door is where it is read at rest
-        self._reads = self._reads_seen = 0
 
     def begin(self) -> None:
         """Other connections are being made."""
@@ -66,17 +61,11 @@ class Reading:
     def read(self) -> None:
         """Take what has come."""
         if (door := self._door) is not None:
-            self._reads += 1
             door.read()
 
     def changed(self) -> bool:
-        """Whether something came, and nobody has read since this was last asked."""
-        reads, self._reads_seen = self._reads_seen, self._reads
-        return reads == self._reads_seen and self._door is not None and self._door.has_rung
-
-    def polling_interval(self) -> float:
-        """Shorter while messages come."""
-        return _LOOK_SELDOM if self._reads == self._reads_seen else _LOOK_OFTEN
+        """Whether something came that nobody has read."""
+        return self._door is not None and self._door.has_rung
 
     def close_in_child(self) -> None:
         """After a fork."""

@@ -109,12 +109,8 @@ class PostgresTransport(ReadableTransport, StartingTransport):
         return () if part is None else part.hinted()
 
     def changed(self) -> bool:
-        """Whether something came, and nobody has read since this was last asked."""
+        """Whether something came that nobody has read."""
         return self._reading.changed()
-
-    def polling_interval(self) -> float | None:
-        """Shorter while messages come."""
-        return self._reading.polling_interval()
 
     def doorbell(self) -> int | None:
         """Readable when something has come."""

@@ -55,8 +55,6 @@ class Connection:
         self.frame_max = FRAME_MAX
         self.blocked = ""
         """Why the broker takes nothing from publishers at the moment."""
-        self.reads = 0
-        """Counts what was read, so that one can see whether anybody reads."""
         self.is_closing = False
         self._lost = lost
         self._on_blocked = blocked
@@ -219,7 +217,6 @@ class Connection:
         except AmqpError as error:
             self._calls.add(self._fail, error)
             return False
-        self.reads += 1
         self._heard_at = self.loop.time()
         self._sort(frames)
         return count == len(room)

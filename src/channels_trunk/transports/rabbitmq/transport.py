@@ -40,9 +40,6 @@ __all__ = ["RabbitMQTransport"]
 _TAG = "node"
 _MAINTAIN_EVERY = 15.0
 _SOON = 1.0
-# How often the hub's thread looks whether a loop that watches the socket stands still: while messages come, and else.
-_LOOK_OFTEN = 0.05
-_LOOK_SELDOM = 0.25
 # How often one node or another looks for memberships whose time is over though the node that made them is gone.
 _THOROUGHLY_EVERY = 600.0
 
@@ -62,7 +59,6 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._noted: set[str] = set()
         self._complained: set[str] = set()
         self._thorough_at = 0.0
-        self._reads = 0
         self._gap = ""  # why messages may have been lost, until the groups are bound again
 
     # --- life
@@ -206,17 +202,8 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         return Page(self._inbox.take(), more=more)
 
     def changed(self) -> bool:
-        """Whether something came, and nobody has read since this was last asked."""
-        link = self._link
-        if link is None:
-            return False
-        reads, self._reads = self._reads, link.connection.reads
-        return reads == self._reads and link.connection.has_some
-
-    def polling_interval(self) -> float | None:
-        """Shorter while messages come."""
-        link = self._link
-        return _LOOK_OFTEN if link is not None and link.connection.reads != self._reads else _LOOK_SELDOM
+        """Whether something came that nobody has read."""
+        return self._link is not None and self._link.connection.has_some
 
     def doorbell(self) -> int | None:
         """Readable when something has come."""
