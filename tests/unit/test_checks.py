@@ -168,6 +168,18 @@ def test_e001_for_a_database_without_a_name(config: dict[str, Any], databases: F
 
 
 @pytest.mark.parametrize(
+    ("backend", "meant"),
+    [
+        ("channels_trunk.layers.DatabaseLayer", "DatabaseChannelLayer"),
+        ("channels_trunk.layers.PostgreSQLChannelLayer", "PostgresChannelLayer"),
+        ("channels_trunk.Nothing", "SQLiteChannelLayer"),
+    ],
+)
+def test_e002_names_what_may_be_meant(backend: str, meant: str) -> None:
+    assert _only(_check(backend), "E002").hint == f"Correct BACKEND; it may be 'channels_trunk.layers.{meant}'."
+
+
+@pytest.mark.parametrize(
     "backend",
     [
         "channels_trunk.layers.SqliteChannelLayer",

@@ -1,11 +1,13 @@
 """Checks of options. They read settings and look at files; they open nothing."""
 
+import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
+from channels_trunk import layers
 from channels_trunk.exceptions import OptionsError
 from channels_trunk.layers.base import TrunkChannelLayer
 
@@ -14,7 +16,6 @@ from .files import check_file
 
 __all__ = ["check_channel_layers", "check_layer"]
 
-_SQLITE = "channels_trunk.layers.SQLiteChannelLayer"
 _LONG_ENOUGH = 32
 _DIFFERENT_ENOUGH = 10
 # What daphne lets a socket live for if it is told nothing else (--websocket_timeout).
@@ -74,7 +75,17 @@ def _refused(entry: Entry, error: Exception) -> CheckMessage:
         )
     if isinstance(error, OptionsError):
         return Error(str(error), hint="Correct the option named.", id="channels_trunk.E001")
-    return Error(f"{entry.where}: {error}", hint=f"Correct BACKEND; it may be {_SQLITE!r}.", id="channels_trunk.E002")
+    return Error(
+        f"{entry.where}: {error}",
+        hint=f"Correct BACKEND; it may be {_backend_like(entry.backend)!r}.",
+        id="channels_trunk.E002",
+    )
+
+
+def _backend_like(backend: str) -> str:
+    """The name that was meant, perhaps."""
+    close = difflib.get_close_matches(backend.rpartition(".")[2], layers.__all__, n=1)
+    return f"{layers.__name__}.{close[0] if close else 'SQLiteChannelLayer'}"
 
 
 def _check_options(entry: Entry, options: Iterable[Any]) -> Iterator[CheckMessage]:
