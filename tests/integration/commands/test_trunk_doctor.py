@@ -27,9 +27,9 @@ ANOTHER = "Kq3_tW8zPf-1LxN6bYcR0mVd9SjG4hAo"
 
 # May come in, and make nothing.
 MAKE_GUEST = """
-rabbit_auth_backend_internal:add_user(<<"doctors-guest">>, <<"{password}">>, <<"tests">>),
+rabbit_auth_backend_internal:add_user(<<"guest-of-{vhost}">>, <<"{password}">>, <<"tests">>),
 rabbit_auth_backend_internal:set_permissions(
-    <<"doctors-guest">>, <<"{vhost}">>, <<"^$">>, <<"^$">>, <<".*">>, <<"tests">>).
+    <<"guest-of-{vhost}">>, <<"{vhost}">>, <<"^$">>, <<"^$">>, <<".*">>, <<"tests">>).
 """
 
 Doctor = Callable[..., Done]
@@ -326,8 +326,9 @@ def test_a_broker_that_works_and_one_that_refuses(rabbit: RabbitServer, doctor: 
 def test_a_user_without_rights_at_the_broker(rabbit: RabbitServer, doctor: Doctor) -> None:
     url = rabbit.fresh_vhost()
     parts = urlsplit(url)
-    rabbit.ctl("eval", MAKE_GUEST.format(vhost=parts.path[1:], password=SECRET))
-    done = doctor(RABBITMQ, host=url.replace(f"{parts.username}:{parts.password}@", f"doctors-guest:{SECRET}@"))
+    vhost = parts.path[1:]
+    rabbit.ctl("eval", MAKE_GUEST.format(vhost=vhost, password=SECRET))
+    done = doctor(RABBITMQ, host=url.replace(f"{parts.username}:{parts.password}@", f"guest-of-{vhost}:{SECRET}@"))
     assert done.codes == ["settings", "engine-refused"]
     assert "the user's permissions are wrong" in done.data[-1]["text"]
 
