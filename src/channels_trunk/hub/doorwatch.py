@@ -191,8 +191,9 @@ class Doorwatch:
 
     def open(self) -> None:
         """Begin to watch; the transport has been opened."""
+        door = self._transport.doorbell()
         with self._lock:
-            self._door = self._transport.doorbell()
+            self._door = door
             self.watcher = None
             self._receiving = set()
         self._watch_here()

@@ -113,7 +113,6 @@ class Mailbox:
 
     def add_waiter(self, waiter: Waiter) -> None:
         """Park a receiver behind those that wait already."""
-
         if self.waiter is None:
             self.waiter = waiter
             if not self.messages:
