@@ -1,14 +1,18 @@
 """Behind PgBouncer: LISTEN does not hold where it pools transactions, which is noticed, said once, and served."""
 
+import asyncio
 import logging
+import threading
 
 import psycopg
 import pytest
 
-from tests.integration.postgres.conftest import MakeLayer, sessions, works
+from channels_trunk.testing import eventually
+from tests.integration.postgres.conftest import GAP, HELLO, MakeLayer, ask, member, sessions, works
 from tests.plugins.servers.pgbouncer import PgBouncer, PgBouncerFactory
 from tests.plugins.servers.postgres_server import PostgresServer
 
+ROTATE = "SELECT trunk_rotate(0, 0, 0, 30)"
 POLLS = "LISTEN does not hold here"
 # What the layer sets on sessions of its own.
 SETTINGS = (
@@ -125,3 +129,34 @@ async def test_a_pooler_that_is_restarted(make_layer: MakeLayer, pooler: PgBounc
     pooler.start()
     await works(here, there)
     assert here.stats().gaps_total == there.stats().gaps_total == 0
+
+
+async def test_a_log_that_was_emptied_between_two_polls_is_a_gap(
+    make_layer: MakeLayer, pooler: PgBouncer, postgres_database: str
+) -> None:
+    here = make_layer(postgres_database)
+    there = make_layer(pooler.by_address(postgres_database), gap_event=GAP["type"])
+    channel = await member(there)
+    await here.group_send("members", HELLO)
+    assert await asyncio.wait_for(there.receive(channel), 20) == HELLO
+    held, free = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        held.set()
+        free.wait(30)
+
+    there._hub.on_io(stand_still)
+    try:
+        await eventually(held.is_set)
+        for _ in range(2):
+            await here.group_send("members", {"type": "missed"})
+            # As when it stood still for so long that nobody waits for it any more.
+            await eventually(lambda: ask(postgres_database, ROTATE) == [("emptied",)])
+    finally:
+        free.set()
+    assert await asyncio.wait_for(there.receive(channel), 20) == GAP
+    await here.group_send("members", {"type": "after"})
+    async with asyncio.timeout(20):
+        while await there.receive(channel) != {"type": "after"}:
+            pass
+    assert there.stats().gaps_total == 1

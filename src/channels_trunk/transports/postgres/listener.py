@@ -19,11 +19,14 @@ from channels_trunk.transports.base import NodeContext
 from channels_trunk.transports.frames import envelopes_for_node
 
 from .hints import Hints
-from .names import Names
+from .names import HEAD, LOWEST, Names
 from .values import int_array
 from .wire import Notice, ServerError, Statement, Wire
 
-__all__ = ["Listener"]
+__all__ = ["EMPTIED", "Listener"]
+
+EMPTIED = "the log was emptied before this process had read it"
+"""Why messages may be lost."""
 
 _ROWS_AT_ONCE = 100
 _FETCHED_AT_ONCE = 16
@@ -69,8 +72,12 @@ class Listener:
         self._must_fetch = False  # somebody was told that frames are missing
         self._reading: asyncio.Task[None] | None = None
         rows = "SELECT id, origin, frame FROM {p}log_%d WHERE prefix = $1 AND id > $2"
+        # With where the log begins and ends, by the same snapshot: what is missing in front of the rows is lost.
         self._read_after = Statement(
-            names.fill(f"SELECT * FROM ({rows % 0} UNION ALL {rows % 1}) l ORDER BY id LIMIT {_ROWS_AT_ONCE}")
+            names.fill(
+                f"WITH r AS (SELECT * FROM ({rows % 0} UNION ALL {rows % 1}) l ORDER BY id LIMIT {_ROWS_AT_ONCE}) "
+                f"SELECT {LOWEST}, {HEAD}, r.* FROM {{p}}state LEFT JOIN r ON true ORDER BY r.id"
+            )
         )
         ids = "SELECT id, frame FROM {p}log_%d WHERE id = ANY ($1)"
         self._fetch_rows = Statement(names.fill(f"{ids % 0} UNION ALL {ids % 1}"))
@@ -200,7 +207,7 @@ class Listener:
             return
         frames: dict[int, bytes] = dict(await self._wire.run(self._fetch_rows, int_array(wanted)))
         if any(row not in frames for row in wanted):
-            self._context.sink.gap("the log was emptied before this process had read it")
+            self._context.sink.gap(EMPTIED)
         with self._lock:
             for index, heard in enumerate(self._pending):
                 if heard.row in wanted and heard.frame is None:
@@ -224,12 +231,21 @@ class Listener:
         wire = self._wire
         if wire is None:
             raise TransportUnavailable("the connection was closed")
-        rows = await wire.run(self._read_after, self._context.prefix, self._read_to)
+        found = await wire.run(self._read_after, self._context.prefix, self._read_to)
+        if not found:
+            return False  # the tables were emptied, which maintenance finds out
+        lowest, head = found[0][:2]
+        if lowest > self._read_to + 1:
+            self._context.sink.gap(EMPTIED)
+        heard = [Heard(*row) for _lowest, _head, *row in found if row[0] is not None]
+        is_full = len(heard) == _ROWS_AT_ONCE
+        if not is_full:
+            # What is not for this prefix has been passed, too: nobody is to wait for it, nor to miss it.
+            heard.append(Heard(head, self._context.node, b""))
         with self._lock:
-            self._caught_up += (Heard(*row) for row in rows)
-        if rows:
-            self._read_to = rows[-1][0]
-        return len(rows) == _ROWS_AT_ONCE
+            self._caught_up += heard
+        self._read_to = heard[-1].row
+        return is_full
 
     def _decoded(self, frame: bytes) -> Sequence[Envelope]:
         return envelopes_for_node(self._context, frame)

@@ -16,6 +16,9 @@ SHARDS = 64
 LOCK_CLASS = 0x54524B31  # "TRK1": of the lock that serialises appends; the next one says that a node lives
 ALIVE_CLASS = LOCK_CLASS + 1
 HINT_CLASS = LOCK_CLASS + 2  # that somebody needs the hints of a shard
+# Where the log begins and ends: expressions for a query of {p}state.
+LOWEST = "coalesce(least((SELECT min(id) FROM {p}log_0), (SELECT min(id) FROM {p}log_1)), base + 1)"
+HEAD = "greatest((SELECT max(id) FROM {p}log_0), (SELECT max(id) FROM {p}log_1), base)"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 
 

@@ -14,7 +14,7 @@ from .connecting import connect, ensure_schema, find_names
 from .errors import translated
 from .hearing import Hearing, listen, listen_holds
 from .line import Line
-from .listener import Listener
+from .listener import EMPTIED, Listener
 from .moves import Moves
 from .names import Bells, Names
 from .queues import Queues
@@ -54,7 +54,7 @@ class Kept:
         if place.epoch != self.place.epoch:
             return "the server has crashed, or its tables were emptied: what its unlogged tables held is lost"
         if place.lowest > self.position + 1 or place.head < self.position:
-            return "the log was emptied before this process had read it"
+            return EMPTIED
         return ""
 
     def where_to_go_on(self, place: Place) -> int:

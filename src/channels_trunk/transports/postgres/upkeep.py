@@ -7,7 +7,7 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import NodeContext
 
 from .line import Line
-from .names import ALIVE_CLASS, Names, lock_key_of
+from .names import ALIVE_CLASS, HEAD, LOWEST, Names, lock_key_of
 from .queues import Queues
 from .wire import Statement, Wire
 
@@ -47,10 +47,8 @@ class Upkeep:
         self._names = names
         self._queues = queues
         self._lock_key = lock_key_of(context.node)
-        ends = "greatest((SELECT max(id) FROM {p}log_0), (SELECT max(id) FROM {p}log_1), base)"
-        begins = "least((SELECT min(id) FROM {p}log_0), (SELECT min(id) FROM {p}log_1))"
         self._new_epoch = Statement(names.fill("INSERT INTO {p}state (epoch) VALUES ($1) ON CONFLICT DO NOTHING"))
-        self._find_place = Statement(names.fill(f"SELECT epoch, coalesce({begins}, base + 1), {ends} FROM {{p}}state"))
+        self._find_place = Statement(names.fill(f"SELECT epoch, {LOWEST}, {HEAD} FROM {{p}}state"))
         self._register = Statement(
             names.fill(
                 "INSERT INTO {p}nodes VALUES ($1, $2, $3::bigint::integer, 0, $4, clock_timestamp()) "
@@ -58,7 +56,7 @@ class Upkeep:
             )
         )
         self._leave = Statement(names.fill("DELETE FROM {p}nodes WHERE node = $1"))
-        self._mark = Statement(names.fill(f"SELECT pg_notify($1, 'mark ' || {ends}) FROM {{p}}state"))
+        self._mark = Statement(names.fill(f"SELECT pg_notify($1, 'mark ' || {HEAD}) FROM {{p}}state"))
         alive = (
             "(seen_at > clock_timestamp() - $%d * interval '1 s' OR EXISTS (SELECT 1 FROM pg_locks l "
             f"WHERE l.locktype = 'advisory' AND l.classid = {ALIVE_CLASS} AND l.objid::bigint = "

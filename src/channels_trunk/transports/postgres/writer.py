@@ -12,7 +12,7 @@ from channels_trunk.transports.base import Busy, NodeContext
 
 from .errors import STALE
 from .line import Line
-from .names import Names
+from .names import LOWEST, Names
 from .values import Value, bytes_array, float_array, int_array, text, text_array
 from .wire import ServerError, Statement, Wire
 
@@ -76,12 +76,7 @@ class Writer:
         )
         rows = "SELECT id, refused FROM {p}log_%d WHERE id > $1 AND origin = $2 AND batch = $3"
         self._find_batch = Statement(names.fill(f"{rows % 0} UNION ALL {rows % 1}"))
-        self._find_lowest = Statement(
-            names.fill(
-                "SELECT coalesce(least((SELECT min(id) FROM {p}log_0), (SELECT min(id) FROM {p}log_1)), base + 1) "
-                "FROM {p}state"
-            )
-        )
+        self._find_lowest = Statement(names.fill(f"SELECT {LOWEST} FROM {{p}}state"))
         self._find_members = Statement(
             names.fill("SELECT group_name, channel, expires_at FROM {p}members WHERE prefix = $1")
         )

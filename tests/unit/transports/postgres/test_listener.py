@@ -42,6 +42,7 @@ class FakeWire:
     def __init__(self) -> None:
         self.rows: dict[int, bytes] = {}
         self.log: list[Rows] = []
+        self.lowest, self.head = 1, 0  # where the log begins, and ends beyond those rows
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = 0
@@ -56,7 +57,9 @@ class FakeWire:
             data = values[0].data
             wanted = [int.from_bytes(data[at + 4 : at + 12], "big") for at in range(20, len(data), 12)]
             return [(row, self.rows[row]) for row in wanted if row in self.rows]
-        return self.log.pop(0) if self.log else []
+        rows = self.log.pop(0) if self.log else []
+        ends = self.lowest, max([self.head, *(row[0] for row in rows)])
+        return [(*ends, *row) for row in rows] or [(*ends, None, None, None)]
 
 
 class ReadingSink(RecordingSink):
@@ -164,6 +167,29 @@ async def test_the_log_is_read_to_its_end() -> None:
     desk.wire.log = [rows[:100], rows[100:200], rows[200:]]
     await desk.begin()
     assert desk.sink.bodies() == [str(row).encode() for row in range(1, 251)]
+
+
+async def test_what_is_for_others_is_passed() -> None:
+    """Nobody waits for this node to read it, and it misses nothing when that is emptied."""
+    desk = Desk()
+    desk.wire.head = 30
+    await desk.begin()
+    desk.wire.lowest, desk.wire.head = 31, 40
+    await desk.begin()
+    assert desk.listener.position == 40
+    assert desk.sink.gaps == []
+
+
+async def test_a_log_that_was_emptied_while_nobody_listened_is_a_gap() -> None:
+    desk = Desk()
+    desk.wire.log = [[(1, "other", frame(b"a"))]]
+    await desk.begin()
+    desk.wire.lowest, desk.wire.log = 3, [[(3, "other", frame(b"c"))]]
+    await desk.begin()
+    assert desk.sink.bodies() == [b"a", b"c"]
+    assert desk.sink.gaps == ["the log was emptied before this process had read it"]
+    await desk.begin()
+    assert len(desk.sink.gaps) == 1
 
 
 async def test_a_mark_comes_behind_everything_in_front_of_it(desk: Desk) -> None:
