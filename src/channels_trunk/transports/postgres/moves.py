@@ -51,8 +51,11 @@ class Moves:
     def without_accepted(self, messages: Sequence[Claimed]) -> list[Claimed]:
         """Leave out what was accepted before: the same objects, not equal ones."""
         known = {id(message) for message in self._accepted}
-        self._accepted = []
         return [message for message in messages if id(message) not in known]
+
+    def all_are_back(self) -> None:
+        """The caller has heard that what it gave back was taken, and will not do so again."""
+        self._accepted.clear()
 
     def clear(self) -> None:
         """The tables are empty, or the node leaves."""

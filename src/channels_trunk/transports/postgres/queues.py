@@ -134,6 +134,8 @@ class Queues:
         async with self._settling:
             for move in list(self._moves.unsure):
                 [(outcome,)] = await self._line.run(self._outcome, move.transaction)
+                if move not in self._moves.unsure:
+                    continue  # it was under way, and now whoever began it knows
                 if outcome == "in progress":
                     continue  # its session is at its end, or soon will be: the server gives it a limit
                 if (outcome == "committed") == move.out:
@@ -143,14 +145,17 @@ class Queues:
 
     async def restore(self, claimed: Sequence[Claimed]) -> None:
         """Insert messages again, in front of all others."""
+        # Some were accepted before, if this is tried again; and for as long as it is.
+        if rest := self._moves.without_accepted(claimed):
+            await self._restore(rest)
+        self._moves.all_are_back()
+
+    async def _restore(self, claimed: Sequence[Claimed]) -> None:
         rows = []
-        claimed = self._moves.without_accepted(claimed)
         for message in claimed:
             envelope = Envelope(Kind.QUEUE, message.channel, message.expires_at, message.body)
             frame = Writer.queue_frame(self._context, message.channel, envelope)
             rows.append(Taken(0, message.channel, message.expires_at, frame))
-        if not rows:
-            return
         try:
             await self._put_in(rows)
         except (TransportUnavailable, ServerError):

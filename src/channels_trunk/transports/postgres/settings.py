@@ -17,7 +17,10 @@ _DEFAULTS = {
 
 
 class PostgresSettings(NamedTuple):
-    """`dsn` and `listen_dsn` are libpq's connection strings, and may hold passwords: they are never shown."""
+    """`dsn` and `listen_dsn` are libpq's connection strings, and may hold passwords: they are never shown.
+
+    Nor by what shows the variables of a traceback, as Django's error page.
+    """
 
     dsn: str
     listen_dsn: str = ""
@@ -30,6 +33,9 @@ class PostgresSettings(NamedTuple):
     polling_interval: float = 0.1
     role: str = ""
     """What to SET ROLE to, as Django's `assume_role`."""
+
+    def __repr__(self) -> str:
+        return f"<PostgresSettings: {self.where}>"
 
     @property
     def where(self) -> str:
