@@ -112,6 +112,7 @@ class Part:
 
     async def find_tables(self) -> None:
         """Connect, and make the tables if they are missing; if this fails, nothing is left to be closed."""
+        self._reading.begin()
         first = await self.keeping.wire()
         try:
             names = await find_names(first, self.settings)
@@ -124,7 +125,6 @@ class Part:
         self.listener = Listener(context, names)
         # Before anything can fail: close() notes the listener's position.
         self.listener.position = kept.position
-        self._reading.begin()
         self.queues = Queues(self.keeping, context, names, kept.moves, self.listener.hints)
         self.writer = Writer(self.writing, context, names, self._wrote)
         self.upkeep = Upkeep(self.keeping, context, names, self.queues)
@@ -144,6 +144,7 @@ class Part:
         if kept.place is not None and place.epoch != kept.place.epoch:
             kept.moves.clear()  # numbers of transactions may come again after a crash
         kept.place = place
+        self.writer.log_ends_at(place.head)
         if gap:
             # At once: if what follows fails, the next open() finds nothing missing.
             self._context.sink.gap(gap)
@@ -277,6 +278,7 @@ class Part:
         place, known = await self.upkeep.find_place(), self._kept.place
         if known is None or place.epoch != known.epoch or place.head < position:
             raise TransportUnavailable(f"{self.settings.where}: somebody has emptied the layer's tables")
+        self.writer.log_ends_at(place.head)
 
     async def tidy(self) -> bool:
         """Remove what has expired, and empty the log if it is time; whether there is more to do."""

@@ -56,6 +56,9 @@ class PostgresTransport(ReadableTransport, StartingTransport):
             await part.take_part()
         except ServerError as error:
             raise refusal(error, self._where) from error
+        except OSError as error:
+            # No descriptor is left: others will be closed again.
+            raise TransportUnavailable(f"{self._where}: {error}") from error
 
     async def close(self, *, leave: bool) -> None:
         """Close the connections; with `leave`, sign off."""
@@ -83,12 +86,13 @@ class PostgresTransport(ReadableTransport, StartingTransport):
 
     def narrow(self, groups: frozenset[str]) -> None:
         """Shards of these groups alone count as heard."""
-        if self._part is not None:
-            self._kept.hearing.narrow(groups, self._part.bells)
+        if (part := self._part) is not None:
+            self._kept.hearing.narrow(groups, part.bells)
 
     def hears(self, group: str) -> bool:
         """Whether the group's shard is listened to."""
-        return self._part is not None and self._kept.hearing.hears(group, self._part.bells)
+        part = self._part  # once: the hub's thread may close it meanwhile
+        return part is not None and self._kept.hearing.hears(group, part.bells)
 
     async def watch(self, channels: frozenset[str]) -> None:
         """LISTEN for the shards of these normal channels."""

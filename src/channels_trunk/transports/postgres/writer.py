@@ -56,7 +56,9 @@ class Writer:
         self._session = 0  # of the connection that may append for this node
         # Not from 0: batches from before the connection was made again are in the log, and must not answer for these.
         self._batch = secrets.randbits(62)
-        self._newest = 0  # the last row of this node that is known to be stored
+        # Up to here there is no row of a batch that nobody has answered for.
+        self._known = 0
+        self._head = 0  # where the log ended when somebody looked
         self._generation = -1
         self._rest: tuple[_Call, tuple[int, list[int]] | Exception]  # of what was started, for finish()
         self._members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
@@ -110,7 +112,7 @@ class Writer:
             self._rest = call, error.with_traceback(None)
             done(None)
             return
-        self._newest = row
+        self._known = row
         self._wrote(call.size)
         if generation != self._generation:
             self._rest = call, (generation, refused)
@@ -149,10 +151,10 @@ class Writer:
                 self._batch += 1
                 _, refused = await self._append(self._call([], [], late))
                 self._drop(late, refused)
-        except (ServerError, TransportUnavailable) as error:
+        except (Busy, ServerError, TransportUnavailable) as error:
             # The batch is stored: what fails from here on must not have it sent again.
             self._generation = -1
-            self._context.sink.lost(error)
+            self._context.sink.lost(error.__cause__ or error)
 
     def _drop(self, rows: Sequence[QueueRow], refused: Sequence[int]) -> None:
         for index in refused:
@@ -177,7 +179,12 @@ class Writer:
             members.setdefault(group, {})[channel] = ends
         self._members, self._generation = members, generation
 
+    def log_ends_at(self, head: int) -> None:
+        """So far went the log a moment ago: what is published from now on is behind it."""
+        self._head = head
+
     def _prepared(self, batch: Sequence[Envelope]) -> "_Call":
+        self._known = max(self._known, self._head)
         queued = [QueueRow(e.target, index, e) for index, e in enumerate(batch) if e.kind == Kind.QUEUE]
         queued += self._for_members(batch)
         return self._call(batch, [e for e in batch if e.kind != Kind.QUEUE], queued)
@@ -273,18 +280,18 @@ class Writer:
             except TransportUnavailable:
                 # By now the line has another session, and the fence is behind it; or this raises again.
                 await self._line.wire()
-                found = await self._line.run(self._find_batch, self._newest, context.node, self._batch)
+                found = await self._line.run(self._find_batch, self._known, context.node, self._batch)
                 if not found:
                     await self._check_that_nothing_is_missing()
                     continue
                 [(row, left_out)], generation = found, -1
                 refused = left_out or []
-            self._newest = row
+            self._known = row
             return generation, refused
 
     async def _check_that_nothing_is_missing(self) -> None:
         [(lowest,)] = await self._line.run(self._find_lowest)
-        if lowest > self._newest + 1:
+        if lowest > self._known + 1:
             raise TransportUnavailable("the connection was cut, and the log was emptied before its end was known")
 
     @staticmethod

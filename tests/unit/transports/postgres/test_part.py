@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.postgres import PostgresSettings
+from channels_trunk.transports.postgres import PostgresSettings, PostgresTransport
+from channels_trunk.transports.postgres.names import Names
 from channels_trunk.transports.postgres.part import Kept, Part
 from channels_trunk.transports.postgres.reading import Reading
 from channels_trunk.transports.postgres.upkeep import Place
@@ -17,6 +18,7 @@ def make_part(known: Place, *, position: int, answer: Place, heard_meanwhile: in
     kept.place = known
     part: Any = Part(PostgresSettings("dbname=mysite"), context, kept, Reading())  # type: ignore[arg-type]
     part.listener, part.upkeep = SimpleNamespace(position=position), SimpleNamespace()
+    part.writer = SimpleNamespace(log_ends_at=lambda _head: None)
 
     async def find_place() -> Place:
         part.listener.position += heard_meanwhile
@@ -60,3 +62,21 @@ def test_where_a_node_goes_on_that_was_cut_off(position: int, found: Place, goes
 def test_a_node_that_comes_for_the_first_time_has_missed_nothing() -> None:
     assert Kept().what_was_missed(Place(1, 5, 9)) == ""
     assert Kept().where_to_go_on(Place(1, 5, 9)) == 9
+
+
+async def test_a_group_is_asked_for_while_the_connections_are_closed() -> None:
+    """The hub's thread closes them at any moment, and a caller's thread asks."""
+
+    class Closing(PostgresTransport):
+        asked = 0
+
+        @property
+        def _part(self) -> Any:
+            self.asked += 1
+            return SimpleNamespace(bells=Names("public", "trunk_").bells("asgi")) if self.asked == 1 else None
+
+        @_part.setter
+        def _part(self, part: Any) -> None:
+            """There is none."""
+
+    assert not Closing(lambda: PostgresSettings("dbname=mysite")).hears("room")
