@@ -66,9 +66,9 @@ class Hearing:
         """LISTEN for the shards of these normal channels."""
         wanted = frozenset(map(bells.queue, channels))
         self.watched = channels
-        stop, new = self._hints - wanted, wanted - self._hints
+        await listen(await line.wire(), sorted(wanted - self._hints), stop=sorted(self._hints - wanted))
+        # Not before: what was refused is asked for again.
         self._hints = wanted
-        await listen(await line.wire(), sorted(new), stop=sorted(stop))
 
     def forget(self) -> None:
         """The node leaves."""

@@ -85,10 +85,6 @@ class Line:
                 raise
         return await (await self.wire()).run(statement, *values)
 
-    async def run_once(self, statement: Statement, *values: Value) -> list[Row]:
-        """Run a statement that must not be run twice: raises TransportUnavailable if nobody can know whether it was."""
-        return await (await self.wire()).run(statement, *values)
-
     async def simple(self, sql: str) -> list[Row]:
         """Run one statement without parameters, that may be run twice."""
         return await (await self.wire()).simple(sql)
