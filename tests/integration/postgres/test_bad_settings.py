@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from channels_trunk.codec import Codec
 from channels_trunk.exceptions import ChannelLayerError, OptionsError, SchemaMismatch, TransportError
 from channels_trunk.layers import PostgresChannelLayer
+from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.postgres import PostgresSettings, PostgresTransport
 from tests.integration.postgres.conftest import HELLO, MakeLayer, ask, works
+from tests.plugins.clock import FakeClock
 from tests.plugins.ports import free_port
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
+from tests.unit.transports.test_contract import RecordingSink
 
 SECRET = "hunter2-is-the-password"
 URL = f"postgresql://someone:{SECRET}@127.0.0.1:1/somewhere"
@@ -133,6 +138,32 @@ async def test_what_the_first_send_is_told(
     for said in (layer.health().detail, caplog.text, repr(layer), repr(layer.stats())):
         assert password not in said
         assert SECRET not in said
+
+
+def variables_of(error: BaseException | None) -> str:
+    """What the layer's own frames in a traceback, and in that of its cause, would show."""
+    shown = ""
+    while error is not None:
+        for frame, _line in traceback.walk_tb(error.__traceback__):
+            if "channels_trunk" in frame.f_code.co_filename:
+                shown += repr(frame.f_locals)
+        error = error.__cause__
+    return shown
+
+
+@pytest.mark.parametrize("spoil", [wrong_port, lambda dsn: dsn], ids=["not reached", "no such role"])
+async def test_no_variable_in_a_traceback_shows_a_password(postgres_database: str, spoil: Any) -> None:
+    """Error pages and error trackers show them."""
+    settings = PostgresSettings(spoil(postgres_database), role="nobody_of_this_name")
+    password = postgres_database.split(":")[2].split("@", maxsplit=1)[0]
+    transport = PostgresTransport(lambda: settings)
+    codec = Codec(serializer_format="msgpack", cipher=None)
+    with pytest.raises(TransportError) as caught:
+        await transport.open(NodeContext("n", "asgi", codec, RecordingSink(), FakeClock().as_clock(), lambda _: 1))
+    await transport.close(leave=False)
+    shown = variables_of(caught.value)
+    assert settings.where in shown
+    assert password not in shown
 
 
 # --- roles and tables, in a database where the owner has or has not made them

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 
@@ -39,10 +40,30 @@ async def connect(
     on_lost: Callable[[Exception], None],
 ) -> Wire:
     """Connect and set up; raises TransportUnavailable, whose text names no password."""
-    conninfo = settings.conninfo(listening=listening, application_name=application_name)
+    # Until somebody knows of the connection: a child that has its socket, and does not know, keeps the session alive.
+    async with connecting.passing():
+        connection = await _connected(settings, listening=listening, application_name=application_name)
+        try:
+            wire = Wire(connection, on_notices=on_notices, on_came=on_came, on_lost=on_lost)
+        except OSError as error:
+            connection.pgconn.finish()
+            raise TransportUnavailable(f"{settings.where}: {error}") from None
+        try:
+            await _set_up(wire, settings)
+        except BaseException:
+            wire.close()
+            raise
+    return wire
+
+
+async def _connected(
+    settings: PostgresSettings, *, listening: bool, application_name: str
+) -> "psycopg.AsyncConnection[Any]":
     try:
-        async with connecting.passing():
-            connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+        # Not in a variable of ours, which something that shows a traceback might show as well.
+        return await psycopg.AsyncConnection.connect(
+            settings.conninfo(listening=listening, application_name=application_name), autocommit=True
+        )
     except BaseException as error:
         # psycopg leaves the socket of an attempt that was cancelled, or took too long, to the collector. It is held by
         # the frames of this error, and the error by whoever logs it or looks at the task.
@@ -50,30 +71,23 @@ async def connect(
         if isinstance(error, psycopg.OperationalError):
             raise TransportUnavailable(f"{settings.where}: {_said(error)}") from None
         raise
-    wire = Wire(connection, on_notices=on_notices, on_came=on_came, on_lost=on_lost)
-    try:
-        [(pid, isolation)] = await wire.simple(
-            "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')"
-        )
-        if pid == wire.pid:
-            await wire.script(_SET_UP + (f"; SET ROLE {_quoted(settings.role)}" if settings.role else ""))
-        else:
-            # A pooler answers with a process number of its own. What is SET on a session of its pool would be found by
-            # the application's next transaction there, and a prepared statement not by ours.
-            wire.pooled = True
-            if isolation != "read committed":
-                raise SchemaMismatch(
-                    f"{settings.where}: behind a pooler the layer needs the isolation level 'read committed', and the "
-                    f"role's default is {isolation!r}; use a role without that default, or a direct connection"
-                )
-        if wire.server_version < MINIMUM_SERVER:
+
+
+async def _set_up(wire: Wire, settings: PostgresSettings) -> None:
+    [(pid, isolation)] = await wire.simple("SELECT pg_backend_pid(), current_setting('default_transaction_isolation')")
+    if pid == wire.pid:
+        await wire.script(_SET_UP + (f"; SET ROLE {_quoted(settings.role)}" if settings.role else ""))
+    else:
+        # A pooler answers with a process number of its own. What is SET on a session of its pool would be found by
+        # the application's next transaction there, and a prepared statement not by ours.
+        wire.pooled = True
+        if isolation != "read committed":
             raise SchemaMismatch(
-                f"{settings.where}: the server is too old; channels-trunk needs PostgreSQL 12 or newer"
+                f"{settings.where}: behind a pooler the layer needs the isolation level 'read committed', and the "
+                f"role's default is {isolation!r}; use a role without that default, or a direct connection"
             )
-    except BaseException:
-        wire.close()
-        raise
-    return wire
+    if wire.server_version < MINIMUM_SERVER:
+        raise SchemaMismatch(f"{settings.where}: the server is too old; channels-trunk needs PostgreSQL 12 or newer")
 
 
 def _quoted(name: str) -> str:

@@ -63,9 +63,10 @@ def find_names_now(settings: PostgresSettings) -> Names:
     """
     if settings.schema:
         return Names(settings.schema, settings.table_prefix)
-    conninfo = settings.conninfo(listening=False, application_name="channels-trunk schema")
     try:
-        with psycopg.connect(conninfo, autocommit=True) as connection:
+        with psycopg.connect(
+            settings.conninfo(listening=False, application_name="channels-trunk schema"), autocommit=True
+        ) as connection:
             if settings.role:
                 connection.execute(psycopg.sql.SQL("SET ROLE {}").format(psycopg.sql.Identifier(settings.role)))
             row = connection.execute("SELECT current_schema()::text").fetchone()

@@ -204,9 +204,11 @@ def _pooler(connection: psycopg.Connection[Any], settings: PostgresSettings) -> 
 
 
 def _connected(settings: PostgresSettings) -> psycopg.Connection[Any]:
-    conninfo = settings.conninfo(listening=False, application_name="channels-trunk examination")
-    # Nothing is prepared, as a pooler may stand between.
-    connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    connection = psycopg.connect(
+        settings.conninfo(listening=False, application_name="channels-trunk examination"),
+        autocommit=True,
+        prepare_threshold=None,  # as a pooler may stand between
+    )
     if settings.role:
         try:
             connection.execute(psycopg.sql.SQL("SET ROLE {}").format(psycopg.sql.Identifier(settings.role)))
