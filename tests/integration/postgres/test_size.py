@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+from typing import Any
 
+import psycopg
 import pytest
 
 from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
-from tests.integration.postgres.conftest import MakeLayer, ask
+from tests.integration.postgres.conftest import HELLO, MakeLayer, ask
 from tests.integration.postgres.test_long_transactions import BODY, MEGABYTE, size
 from tests.plugins.servers.postgres import OwnPostgresFactory
 
@@ -64,3 +66,17 @@ async def test_the_tables_stay_small(make_layer: MakeLayer, own_postgres: OwnPos
         ask(dsn, "UPDATE trunk_state SET emptied_at = now() - interval '1 hour'")
         await eventually(lambda: size(dsn) < 8 * MEGABYTE, within=20)
     print(f"largest: {max(samples) / MEGABYTE:.1f} MiB of {len(sent)} messages")
+
+
+async def test_a_queue_that_somebody_else_vacuums_is_left_to_him(make_layer: MakeLayer, postgres_database: str) -> None:
+    """Claims go over the same connection, and would wait."""
+    layer = make_layer(postgres_database)
+    await layer.send("jobs", HELLO)
+    transport: Any = layer._hub.transport
+    part, io = transport._part, layer._hub._io
+    assert io is not None
+    with psycopg.connect(postgres_database) as other:
+        other.execute("LOCK TABLE trunk_queue IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
+        part.queues.deleted = 1_000_000
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(part.upkeep.tidy(), io.loop))
+    assert part.queues.deleted == 0

@@ -149,5 +149,6 @@ class Upkeep:
             # Not left to autovacuum, which may be late or off: dead rows are in the way of each claim.
             self._queues.deleted = 0
             for table in ("queue", "nodes", "state", "members"):
-                await self._line.simple(self._names.fill(f"VACUUM {{p}}{table}"))
+                # Claims go over this connection, too, and must not wait for another who is at the same.
+                await self._line.simple(self._names.fill(f"VACUUM (SKIP_LOCKED) {{p}}{table}"))
         return bool(expired)
