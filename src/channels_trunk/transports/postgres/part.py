@@ -113,12 +113,13 @@ class Part:
     async def find_tables(self) -> None:
         """Connect, and make the tables if they are missing; if this fails, nothing is left to be closed."""
         self._reading.begin()
-        first = await self.keeping.wire()
         try:
+            first = await self.keeping.wire()
             names = await find_names(first, self.settings)
             await ensure_schema(first, names, self.settings)
         except BaseException:
             self.keeping.close()
+            self._reading.end()
             raise
         context, kept = self._context, self._kept
         self.names, self.bells = names, names.bells(context.prefix)
