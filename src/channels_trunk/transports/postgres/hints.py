@@ -173,7 +173,7 @@ class Hints:
     async def _ask_no_more(self, look: _Look, wire: Wire) -> None:
         # The channel may have been given up and watched again, with hints; nothing suspends between here and the wire.
         if self._looks.get(look.channel) is look:
-            with suppress(TransportUnavailable):  # a new session begins with hints
+            with suppress(ServerError, TransportUnavailable):  # hints go on; a new session begins with them
                 await wire.run(_ASK_NO_MORE, HINT_CLASS, self._bells.queue(look.channel))
 
     async def _ask(self, look: _Look, wire: Wire) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from channels_trunk.exceptions import TransportUnavailable
 
 from .values import Row, Value
-from .wire import Run, ServerError, Statement, Wire
+from .wire import Run, Statement, Wire
 
 __all__ = ["Line"]
 
@@ -70,7 +70,8 @@ class Line:
                 raise
             finally:
                 self._new = None
-        except (TransportUnavailable, ServerError) as error:
+        except Exception as error:
+            # Whatever it is, who needs the line must not wait for ever: the next open() tells what a person must mend.
             self._on_away(error)
             raise
         self._made_at = clock()

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from channels_trunk.envelope import Envelope
-from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.base import NodeContext
+from channels_trunk.exceptions import TransportError, TransportUnavailable
+from channels_trunk.transports.base import Busy, NodeContext
 
 from .connecting import connect, ensure_schema, find_names
 from .errors import translated
@@ -202,7 +202,7 @@ class Part:
             self._spawn(self._make_again(self.keeping))
 
     async def _make_again(self, line: Line) -> None:
-        with suppress(ServerError, TransportUnavailable):  # the line has told the hub
+        with suppress(ServerError, TransportError):  # the line has told the hub
             await line.wire()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -228,11 +228,13 @@ class Part:
                 await self.listening.wire()
                 await self.listener.catch_up()
                 await self.look_into_queues()
-            except TransportUnavailable:
+            except TransportError:
                 continue  # the line makes another connection, or has told the hub
             except ServerError as error:
-                self._context.sink.lost(translated(error, self.settings.where))
-                return
+                failure = translated(error, self.settings.where)
+                if not isinstance(failure, Busy):
+                    self._context.sink.lost(failure)
+                    return
 
     async def look_into_queues(self) -> None:
         """Tell of the normal channels that hold messages."""

@@ -220,3 +220,14 @@ async def test_one_who_is_not_given_hints_goes_on_looking_and_asking() -> None:
     desk.wire.error = None
     desk.end_period(found=0)
     await eventually(lambda: desk.wire.done == ["no more", "ask"])
+
+
+async def test_a_refusal_to_be_told_no_more_is_no_reason_to_stop_looking() -> None:
+    """As when an operator cancels the statement; a task that failed would say so when it is collected."""
+    desk = Desk()
+    desk.wire.error = ServerError("57014", "canceling statement due to user request")
+    desk.hints.claimed("jobs", MANY, limit=MANY)
+    [task] = desk.hints._tasks
+    await task
+    await desk.look()
+    assert desk.wire.done == []
