@@ -19,7 +19,8 @@ class FakeWire:
 
 
 @pytest.mark.parametrize(
-    "error", [TransportUnavailable("cut"), ServerError("42P01", "no table"), SchemaMismatch("a pooler"), OSError("full")]
+    "error",
+    [TransportUnavailable("cut"), ServerError("42P01", "no table"), SchemaMismatch("a pooler"), OSError("full")],
 )
 async def test_whatever_keeps_a_session_from_being_made_is_told(error: Exception) -> None:
     told: list[Exception] = []
