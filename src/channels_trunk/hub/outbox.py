@@ -1,5 +1,6 @@
 """Natural batches: what piles up while one batch is under way is the next. Nothing waits to make a batch bigger."""
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 
@@ -46,6 +47,13 @@ class Outbox:
     def add(self, outgoing: Outgoing) -> None:
         """Append one."""
         self._entries.append(outgoing)
+
+    def is_one_batch_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is no more than one batch, and tasks of this loop wait for all of it, and nobody else does."""
+        entries = self._entries
+        return len(entries) <= _MAX_COUNT and all(
+            entry.waiter is not None and entry.waiter.get_loop() is loop for entry in entries
+        )
 
     def take(self) -> list[Outgoing]:
         """Remove and return the next batch: at least one entry if there is any, else a bounded number and size."""

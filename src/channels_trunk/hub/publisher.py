@@ -254,11 +254,28 @@ class Publisher:
             started.left_over = refused is None
             if refused is not None:
                 self._started = None
-            more = refused is None or bool(self._outbox)
-        if refused is not None:
-            self.outcomes.done(started.batch, refused)
-        if more:
+            more = bool(self._outbox)
+        if refused is None:
             self._wake_pump()
+            return
+        self.outcomes.done(started.batch, refused)
+        if more and not self._ticks_here():
+            self._wake_pump()
+
+    def _ticks_here(self) -> bool:
+        """Leave what waits to the end of this loop's tick, if only tasks of this loop wait for it: no hop, no wake.
+
+        If anybody else does, they are not to depend on this loop, which may be about to block.
+        """
+        here = asyncio._get_running_loop()
+        with self._lock:
+            has_turn = self._hub.is_open and not self._handed and self._started is None
+            if here is None or not has_turn or not self._outbox.is_one_batch_of(here):
+                return False
+            if here not in self._ticking:
+                self._ticking.add(here)
+                here.call_soon(self._tick, here)
+            return True
 
     def _hand_over(self) -> None:
         with self._lock:
