@@ -95,8 +95,9 @@ async def test_what_a_thread_waits_for_is_sent_by_the_layer(layers: list[Answere
     here.transport.senders.clear()
     here.transport.answer()
     # The loop stands still: it is the layer's thread that sends.
-    thread.join(5)
+    thread.join(4)
     assert not thread.is_alive()
+    assert len(here.transport.senders) == 1
     assert here.transport.senders != [threading.get_ident()]
     await asyncio.gather(first, behind)
     assert [(await there.receive(channel))["type"] for _ in range(3)] == ["first", "behind", "last"]
