@@ -21,6 +21,7 @@ class Members:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._ends: dict[Membership, float] = {}
+        self._unbound: set[Membership] = set()  # those whose queues could not be reached
         self._is_doubtful = False  # whether the bindings of other nodes' memberships may be gone
 
     async def bind(self, link: Link, workers: Workers, ledger: Ledger, *, membership: Membership, ends: float) -> None:
@@ -28,6 +29,7 @@ class Members:
         await self._bind(link, workers, membership)
         await ledger.note_member(membership, ends)
         self._ends[membership] = ends
+        self._unbound.discard(membership)
 
     async def _bind(self, link: Link, workers: Workers, membership: Membership) -> None:
         group, channel = membership
@@ -69,6 +71,9 @@ class Members:
                 raise
             # Its queue's node of a cluster may be down, which must not keep the process from all others.
             logger.warning("group %s: RabbitMQ queue of member %s was not bound: %s", *membership, error)
+            self._unbound.add(membership)
+        else:
+            self._unbound.discard(membership)
 
     def doubt(self) -> None:
         """The broker lost bindings: those that nodes made which are gone now are to be made again, too."""
@@ -85,9 +90,7 @@ class Members:
             await self._renew(link, workers, ledger)
             self._is_doubtful = False
         if not thoroughly:
-            for membership in [key for key, ends in self._ends.items() if ends > now]:
-                workers.forget(membership[1])
-                await self._bind_if_reached(link, workers, membership)
+            await self._keep(link, workers, [key for key, ends in self._ends.items() if ends > now])
         if not thoroughly and self.next_end() > now:
             return
         notes = await ledger.read()
@@ -95,6 +98,19 @@ class Members:
         self._ends = {key: notes.members[key][1] for key in self._ends if key in notes.members}
         if over := notes.ended(now):
             await self._unbind(link, over)
+
+    async def _keep(self, link: Link, workers: Workers, memberships: Sequence[Membership]) -> None:
+        for membership in memberships:
+            workers.forget(membership[1])
+            if membership in self._unbound:
+                await self._bind_if_reached(link, workers, membership)
+                continue
+            # Not bound again: another node may have ended it.
+            try:
+                await workers.declare([membership[1]])
+            except AmqpError:
+                if link.connection.is_over:
+                    raise
 
     async def _renew(self, link: Link, workers: Workers, ledger: Ledger) -> None:
         if not await link.has_queue(link.settings.topology.ledger().name):
