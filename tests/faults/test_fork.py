@@ -138,7 +138,7 @@ def test_fork_while_a_layer_that_was_dropped_is_being_closed(
 
     def child() -> None:
         assert living.all_living() == []
-        assert living._graveyard == [hub]
+        assert hub in living._graveyard  # with those that other tests may have left to the collector
 
     assert in_child(child) == 0
     hold.release()
