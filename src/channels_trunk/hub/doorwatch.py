@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from channels_trunk.transports.base import ReadableTransport
 
+from .linger import Linger, can_linger
 from .waiters import ThreadWaiter
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Doorwatch:
         self._doors: dict[asyncio.AbstractEventLoop, int] = {}
         self._threads_receive = False
         self._latest_caller: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        # Behind a server, which needs the processors itself, an answer takes longer than anybody should linger.
+        lingers = transport.capabilities.inline and can_linger()
+        self._linger = Linger(hub.clock.monotonic, os.sched_yield) if lingers else None
         self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone, as the next
         self._reads_seen = 0
 
@@ -186,6 +190,9 @@ class Doorwatch:
     def _ring(self) -> None:
         self._transport.answer_doorbell()
         self._hub.reader.pull()
+        loop = self.watcher
+        if self._linger is not None and loop is not None and loop is asyncio._get_running_loop():
+            self._linger.rang(loop)
 
     # --- the hub's loop
 

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from channels_trunk.hub import doorwatch
 from channels_trunk.layers import SQLiteChannelLayer
 from channels_trunk.router import Body, Mailbox
 from channels_trunk.testing.commands import in_thread
@@ -127,8 +129,25 @@ async def test_what_comes_while_many_are_woken_is_theirs_at_the_same_wake(
             return come(box, now)
 
         await asyncio.sleep(0)  # all of them have begun to wait
+        await there.peers()  # its thread, which watched before they did, has let go
         monkeypatch.setattr(router, "arrive", arriving)
         monkeypatch.setattr(router, "come", coming)
         await here.group_send("room", {"type": "n", "n": 1})
         assert await asyncio.gather(*receiving) == [[1, 2]] * 100
         assert woken == 100
+
+
+async def test_a_loop_that_is_rung_often_stays_awake_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorwatch, "can_linger", lambda: True)
+    async with layers_closed() as layers:
+        here, there = layers(tmp_path / "x.sqlite3"), layers(tmp_path / "x.sqlite3")
+        channel = await there.new_channel()
+        watch = there._hub.doorwatch
+        assert watch is not None
+        assert watch._linger is not None
+        async with asyncio.timeout(BOUND):
+            while not watch._linger._heard:
+                await here.send(channel, X)
+                assert await there.receive(channel) == X

@@ -1,0 +1,141 @@
+"""A loop that stays awake between rings that come close together; with a fake clock, and loops that only note."""
+
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from channels_trunk.hub.linger import Linger, can_linger
+
+SOON, FAR = 0.0001, 0.001
+
+
+class Turns:
+    """A loop that does what is due when it is told to."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+        self.due.append((callback, arguments))
+
+    def turn(self) -> bool:
+        """Do what is due; return whether anything was."""
+        due, self.due = self.due, []
+        for callback, arguments in due:
+            callback(*arguments)
+        return bool(due)
+
+
+class Bench:
+    """A linger, what time it is, and how long a turn and a way given take."""
+
+    def __init__(self) -> None:
+        self.now, self.away, self.ways_given = 100.0, 0.0, 0
+        self.linger = Linger(lambda: self.now, self._give_way)
+
+    def _give_way(self) -> None:
+        self.ways_given += 1
+        self.now += self.away
+
+    def ring(self, loop: Turns, *, after: float) -> None:
+        self.now += after
+        self.linger.rang(cast(Any, loop))
+
+    def lingers(self, loop: Turns, *, turn: float = 0.00001) -> int:
+        """How many turns the loop stays awake for, with nothing else to do."""
+        turns = 0
+        while loop.turn():
+            turns += 1
+            self.now += turn
+        return turns
+
+
+def test_a_loop_stays_awake_behind_rings_that_are_close_and_no_longer_than_the_next_would_be() -> None:
+    bench, loop = Bench(), Turns()
+    bench.ring(loop, after=0)
+    assert not loop.due
+    bench.ring(loop, after=SOON)
+    assert 15 <= bench.lingers(loop) <= 25
+    assert bench.ways_given >= 15
+    bench.ring(loop, after=FAR)
+    assert not loop.due
+
+
+def test_one_look_is_due_at_a_time_however_often_it_rings() -> None:
+    bench, loop = Bench(), Turns()
+    for _ in range(50):
+        bench.ring(loop, after=0.00001)
+    assert len(loop.due) == 1
+    loop.turn()
+    assert len(loop.due) == 1
+
+
+def test_a_loop_rests_where_others_want_its_processor_and_for_longer_each_time() -> None:
+    bench, loop = Bench(), Turns()
+    bench.ring(loop, after=0)
+    rests = []
+    for _ in range(10):
+        while not loop.due:
+            bench.ring(loop, after=SOON)
+        bench.away = 0.003
+        assert bench.lingers(loop) == 1
+        rested_at, bench.away = bench.now, 0.0
+        while not loop.due:
+            bench.ring(loop, after=SOON)
+        rests.append(bench.now - rested_at)
+        assert bench.lingers(loop) > 1
+    assert rests[0] < 0.02
+    assert rests[:4] == sorted(rests[:4])
+    assert rests[3] > 4 * rests[0]
+    assert max(rests) < 1.1
+
+
+def test_after_many_rings_that_were_heard_a_rest_is_short_again() -> None:
+    bench, loop = Bench(), Turns()
+    bench.ring(loop, after=0)
+    for _ in range(8):
+        while not loop.due:
+            bench.ring(loop, after=SOON)
+        bench.away = 0.003
+        bench.lingers(loop)
+        bench.away = 0.0
+    while not loop.due:
+        bench.ring(loop, after=SOON)
+    for _ in range(300):
+        bench.ring(loop, after=SOON)
+    bench.away = 0.003
+    bench.lingers(loop)
+    rested_at, bench.away = bench.now, 0.0
+    while not loop.due:
+        bench.ring(loop, after=SOON)
+    assert bench.now - rested_at < 0.02
+
+
+def test_the_loop_that_had_the_watch_before_goes_to_sleep() -> None:
+    bench, before, after = Bench(), Turns(), Turns()
+    bench.ring(before, after=0)
+    bench.ring(before, after=SOON)
+    bench.ring(after, after=SOON)
+    assert len(after.due) == 1
+    assert bench.lingers(before) == 1
+    assert len(after.due) == 1
+    assert bench.lingers(after) > 5
+
+
+@pytest.mark.parametrize(("processors", "can"), [({0}, False), ({0, 1}, True), ({3, 5, 7}, True)])
+def test_with_one_processor_whoever_is_to_ring_would_be_held_up(
+    monkeypatch: pytest.MonkeyPatch, processors: set[int], can: bool
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: processors, raising=False)
+    assert can_linger() is can
+
+
+def test_where_affinity_cannot_be_asked_for_the_machines_processors_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    for count, can in ((1, False), (2, True), (None, False)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert can_linger() is can
+    monkeypatch.delattr(os, "sched_yield", raising=False)
+    assert not can_linger()
