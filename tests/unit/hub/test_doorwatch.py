@@ -16,7 +16,7 @@ from channels_trunk.hub.joining import Joining, _Turn
 from channels_trunk.hub.lifecycle import Lifecycle
 from channels_trunk.hub.waiters import ThreadWaiter
 from channels_trunk.testing.waiting import eventually
-from channels_trunk.transports.base import ReadableTransport
+from channels_trunk.transports.base import Capabilities, ReadableTransport
 
 
 class Stage:
@@ -29,6 +29,7 @@ class Stage:
         self.unread = False
         self.calls: list[Callable[[], object]] = []  # what the hub's loop is still to do
         transport = SimpleNamespace(
+            capabilities=Capabilities(crosses_processes=True),
             doorbell=lambda: self.read_end,
             answer_doorbell=self._answer,
             leave_doorbell=lambda: None,
