@@ -12,6 +12,7 @@ from trunkbench.figures import Bench, Figure, Sample, Workload, clock, crosses_p
 from trunkbench.layer import PATIENCE_SECONDS, Layer, Message, make_message, running, settle, until_received
 from trunkbench.ledger import Ledger
 from trunkbench.link import Link
+from trunkbench.pacing import Metronome
 
 # The first one is the plain `open_loop`.
 RATES = (2_000, 500, 10_000)
@@ -63,16 +64,15 @@ class Sender:
     async def send(self, count: int) -> int:
         """This many; return how many it were."""
         started, most = clock(), self._rate * BACKLOG_SECONDS
-        async with asyncio.TaskGroup() as group:
-            for number in range(count):
-                due = started + number / self._rate
-                # A loop's timer has milliseconds: all that is due meanwhile is sent at once.
-                if (left := due - clock()) > 0:
-                    await asyncio.sleep(left)
-                if self._under_way > most:
-                    return number
-                self._under_way += 1
-                group.create_task(self._send({**make_message(0, number), "due": due}))
+        with Metronome() as metronome:
+            async with asyncio.TaskGroup() as group:
+                for number in range(count):
+                    due = started + number / self._rate
+                    await metronome.until(due)
+                    if self._under_way > most:
+                        return number
+                    self._under_way += 1
+                    group.create_task(self._send({**make_message(0, number), "due": due}))
         return count
 
     async def _send(self, message: Message) -> None:
