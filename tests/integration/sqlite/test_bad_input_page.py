@@ -159,6 +159,7 @@ OF_OTHERS = {
     "tables of a later version": _POSTGRES,
     "a server before 12": "../../../src/channels_trunk/transports/postgres/connecting.py",  # there is none to test with
     "a pool of transactions, and another isolation level": "../postgres/test_pgbouncer.py",
+    "the same for `DatabaseChannelLayer`, perhaps by the sender's own transaction": _DATABASE,
     "an alias that is not there": _DATABASE,
     "the database's driver is not installed, or its `ENGINE` is wrong": _DATABASE,
     "the app is not installed": _DATABASE,
