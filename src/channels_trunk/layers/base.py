@@ -116,7 +116,8 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
         Raises TypeError for a bad name or a value that cannot be packed, MessageTooLarge beyond `max_message_size`,
         ChannelFull if the channel holds `capacity` messages, and TransportUnavailable if the engine could not take it
-        within `send_timeout` seconds (it is not sent later). Cancelled, the message may or may not be sent.
+        within `send_timeout` seconds (it is not sent later; if it was under way when the engine went, it may have been
+        taken). Cancelled, the message may or may not be sent.
         """
         body = self._pack(message)
         if self._resilience is not None and await self._resilience.strikes(self._hub):
