@@ -71,13 +71,13 @@ class Router:
                 return FULL
         return self.admit(box, entry)
 
-    def send_group(self, group: str, entries: list[Entry], now: float, effects: Effects) -> None:
+    def send_group(self, group: str, sent: list[tuple[float, bytes]], now: float, effects: Effects) -> None:
         """Deliver messages, in order, to every member of `group` at this node; a member that is full goes without."""
         members = self.groups.members(group)
         if members is None:
             return
-        if len(members) > 1:
-            entries = [(expires, SharedBody(body)) for expires, body in entries if isinstance(body, bytes)]
+        is_shared = len(members) > 1
+        entries: list[Entry] = [(expires, SharedBody(body) if is_shared else body) for expires, body in sent]
         stale: list[Mailbox] | None = None
         wakes = effects.wakes
         count, at_once = len(entries), 0
@@ -147,7 +147,7 @@ class Router:
     ) -> None:
         """Deliver this message to a group, with those behind it to the same."""
         group, wall = envelope.target, now - offset
-        entries: list[Entry] = [(envelope.expires_at + offset, envelope.body)]
+        entries = [(envelope.expires_at + offset, envelope.body)]
         while backlog and len(entries) < self._run:
             envelope = backlog[0]
             if envelope.kind != _GROUP or envelope.target != group or envelope.expires_at <= wall:
