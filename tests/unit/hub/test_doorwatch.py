@@ -97,16 +97,21 @@ async def rings_here(stage: Stage) -> AsyncIterator[None]:
     await eventually(lambda: stage.rings > before)
 
 
-async def test_the_watch_comes_back_before_the_hub_has_let_go_of_it(
-    stage: Stage, other_loop: asyncio.AbstractEventLoop
-) -> None:
-    """Another thread has the hub watch again, before this one has told the hub that it need not any more."""
-    stage.meanwhile = stage.watch.thread_waits
+async def hub_watches_on(stage: Stage, other_loop: asyncio.AbstractEventLoop) -> None:
+    """A receiver waits in another loop, and that does not get the watch."""
     stage.watch.receiver_waits(other_loop)
     assert stage.watch.watcher is None
     stage.catch_up()
     async with rings_here(stage):
         pass
+
+
+async def test_the_watch_comes_back_before_the_hub_has_let_go_of_it(
+    stage: Stage, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    """Another thread has the hub watch again, before this one has told the hub that it need not any more."""
+    stage.meanwhile = stage.watch.thread_waits
+    await hub_watches_on(stage, other_loop)
 
 
 async def test_without_a_descriptor_left_the_hub_goes_on_watching(
@@ -116,11 +121,7 @@ async def test_without_a_descriptor_left_the_hub_goes_on_watching(
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(os, "dup", refused)
-    stage.watch.receiver_waits(other_loop)
-    assert stage.watch.watcher is None
-    stage.catch_up()
-    async with rings_here(stage):
-        pass
+    await hub_watches_on(stage, other_loop)
 
 
 async def test_a_loop_that_leaves_something_unread_is_relieved(
