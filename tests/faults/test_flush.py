@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.testing import eventually
 from channels_trunk.testing.transports import Hold
 from channels_trunk.transports.base import Busy, Claimed
-from tests.faults.conftest import MakeLayer
+from tests.faults.conftest import FaultyLayer, MakeLayer
+from tests.integration.claimed_ahead import claims_rest
 
 OLD, NEW = {"type": "old"}, {"type": "new"}
 
@@ -19,13 +21,9 @@ async def cancelled(task: "asyncio.Future[Any]") -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.parametrize("by", ["here", "there"])
-async def test_what_is_being_claimed_is_flushed(
-    make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
-    here, there = make_layer(), make_layer()
-    await there.new_channel()
-    inner, hold = here.faults.inner, Hold()
+def claim_slowly(layer: FaultyLayer, monkeypatch: pytest.MonkeyPatch) -> Hold:
+    """What a claim of this layer has found reaches the hub when the hold is released."""
+    inner, hold = layer.faults.inner, Hold()
     claim_inside = inner.claim
 
     async def claim(channel: str, limit: int) -> Sequence[Claimed]:
@@ -35,11 +33,23 @@ async def test_what_is_being_claimed_is_flushed(
         return found
 
     monkeypatch.setattr(inner, "claim", claim)
+    return hold
+
+
+@pytest.mark.parametrize("by", ["here", "there"])
+async def test_what_is_being_claimed_is_flushed(
+    make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    here, there = make_layer(), make_layer()
+    await there.new_channel()
+    hold = claim_slowly(here, monkeypatch)
     await there.send("jobs", OLD)
     receiving = asyncio.ensure_future(here.receive("jobs"))
     await eventually(hold.entered.is_set)
-    await {"here": here, "there": there}[by].flush()
+    flushing = asyncio.ensure_future({"here": here, "there": there}[by].flush())
+    await eventually(lambda: here._hub.claims._flushing)
     hold.release()
+    await flushing
     await there.send("jobs", NEW)
     assert await asyncio.wait_for(receiving, 10) == NEW
 
@@ -60,3 +70,89 @@ async def test_what_is_to_go_back_is_flushed(make_layer: MakeLayer, by: str) -> 
     here.faults.heal()
     await there.send("jobs", NEW)
     assert await asyncio.wait_for(here.receive("jobs"), 10) == NEW
+
+
+async def test_what_goes_back_when_the_engine_is_empty_is_flushed(
+    make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = make_layer(), make_layer()
+    hold = claim_slowly(here, monkeypatch)
+    purged = asyncio.Event()
+    inner = there.faults.inner
+    purge_inside = inner.purge
+
+    async def purge() -> None:
+        await purge_inside()
+        purged.set()
+        await eventually(lambda: claims_rest(here))
+
+    monkeypatch.setattr(inner, "purge", purge)
+    await there.send("jobs", OLD)
+    receiving = asyncio.ensure_future(here.receive("jobs"))
+    await eventually(hold.entered.is_set)
+    flushing = asyncio.ensure_future(there.flush())
+    await eventually(lambda: purged.is_set() or here._hub.claims._flushing)
+    await cancelled(receiving)
+    hold.release()
+    await flushing
+    await there.send("jobs", NEW)
+    assert await asyncio.wait_for(here.receive("jobs"), 10) == NEW
+
+
+async def test_nothing_is_claimed_while_the_engine_is_being_emptied(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer()
+    await here.new_channel()
+    await there.send("jobs", OLD)
+    hold = there.faults.stall("purge")
+    flushing = asyncio.ensure_future(there.flush())
+    await eventually(hold.entered.is_set)
+    receiving = asyncio.ensure_future(here.receive("jobs"))
+    await eventually(lambda: "jobs" in here._hub.claims._pending and claims_stand(here))
+    hold.release()
+    await flushing
+    await there.send("jobs", NEW)
+    assert await asyncio.wait_for(receiving, 10) == NEW
+
+
+def claims_stand(layer: FaultyLayer) -> bool:
+    task = layer._hub.claims._work_task
+    return task is None or task.done()
+
+
+async def test_after_a_flush_that_failed_all_go_on(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer(send_timeout=0.5)
+    await here.new_channel()
+    await there.send("jobs", OLD)
+    there.faults.fail("purge", Busy, times=10_000)
+    with pytest.raises(TransportUnavailable, match="the engine could not be emptied within send_timeout"):
+        await there.flush()
+    await eventually(lambda: not (here._hub.claims._flushing or there._hub.claims._flushing))
+    assert await asyncio.wait_for(here.receive("jobs"), 10) == OLD
+
+
+async def test_a_flush_whose_process_was_killed_holds_nobody_for_long(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer()
+    await here.new_channel()
+    receiving = asyncio.ensure_future(here.receive("jobs"))
+    await eventually(lambda: claims_rest(here) and "jobs" in here._hub.claims._watched)
+    suspended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    await here._hub.run(here._hub.claims.suspend("killed", 0.2), suspended)
+    await there.send("jobs", NEW)
+    assert await asyncio.wait_for(receiving, 10) == NEW
+
+
+async def test_two_flushes_of_one_process_end_one_after_the_other(make_layer: MakeLayer) -> None:
+    here, there = make_layer(), make_layer()
+    await here.new_channel()
+    await there.send("jobs", OLD)
+    holds = [there.faults.stall("purge") for _ in range(2)]
+    flushing = [asyncio.ensure_future(there.flush()) for _ in holds]
+    await eventually(lambda: len(here._hub.claims._flushing) == 2 and holds[1].entered.is_set())
+    receiving = asyncio.ensure_future(here.receive("jobs"))
+    holds[0].release()
+    await asyncio.wait(flushing, return_when=asyncio.FIRST_COMPLETED)
+    assert len(here._hub.claims._flushing) == 1
+    holds[1].release()
+    await asyncio.gather(*flushing)
+    await there.send("jobs", NEW)
+    assert await asyncio.wait_for(receiving, 10) == NEW

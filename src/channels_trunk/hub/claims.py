@@ -41,6 +41,7 @@ class Claims:
         self._pending: dict[str, None] = {}  # guarded by _lock: channels to claim from on the hub's loop, in order
         self._restoring: list[Claimed] = []  # guarded by _lock, as the next
         self._flushes = 0  # counted, so that a claim sees whether there was one meanwhile
+        self._flushing: list[tuple[str, float]] = []  # guarded by _lock: nodes that do, and until when to heed that
         self._work_task: asyncio.Task[None] | None = None  # touched on the hub's loop alone, as the next four
         self._ahead = transport.capabilities.claims_ahead
         self._stock = Stock()
@@ -82,10 +83,45 @@ class Claims:
         self._flushes += 1
         self._restoring = []
 
+    async def suspend(self, node: str, seconds: float) -> None:
+        """Claim nothing and give nothing back while this node flushes; return when nothing of the kind is under way.
+
+        Not for longer than so many seconds: that node may be killed. On the hub's loop.
+        """
+        with self._lock:
+            self._flushing.append((node, self._hub.clock.monotonic() + seconds))
+        asyncio.get_running_loop().call_later(seconds, self._work_now)
+        if self._work_task is not None and not self._work_task.done():
+            await asyncio.wait({self._work_task})
+
+    def resume(self, node: str) -> None:
+        """Undo suspend(); with the hub's lock held."""
+        for flush in self._flushing:
+            if flush[0] == node:
+                self._flushing.remove(flush)
+                self._hub.on_io(self._work_now)
+                return
+
+    def _is_suspended(self) -> bool:
+        if self._flushing:
+            now = self._hub.clock.monotonic()
+            self._flushing = [(node, ends) for node, ends in self._flushing if ends > now]
+        return bool(self._flushing)
+
     def _demand(self, channel: str) -> int:
         with self._lock:
-            box = self._hub.router.boxes.get(channel)
-            return 0 if box is None else max(0, box.waiting() - box.surplus)
+            return self._demand_here(channel)
+
+    def _demand_here(self, channel: str) -> int:
+        box = self._hub.router.boxes.get(channel)
+        return 0 if box is None else max(0, box.waiting() - box.surplus)
+
+    def _begin_claim(self, channel: str) -> tuple[int, int]:
+        """For how many to claim, and what _deliver() is to be told of flushes; raises Busy during one."""
+        with self._lock:
+            if self._is_suspended():
+                raise Busy
+            return self._demand_here(channel), self._flushes
 
     def _claim_inline(self, channel: str) -> bool:
         """Claim in this thread if that is possible without waiting; False if the hub's thread has to."""
@@ -102,8 +138,8 @@ class Claims:
             # Not before: whoever closes the transport has said so, and then has to wait for this.
             if not self._hub.is_open:
                 return False
-            if demand := self._demand(channel):
-                flushes = self._flushes
+            demand, flushes = self._begin_claim(channel)
+            if demand:
                 self._deliver(transport.claim_now(channel, demand), flushes)
         except Busy:
             return False
@@ -162,6 +198,8 @@ class Claims:
         delay = 0.0
         while self._hub.is_open:
             with self._lock:
+                if self._is_suspended():
+                    break
                 channels = list(self._pending)
                 self._pending.clear()
                 restores = bool(self._restoring)
@@ -252,14 +290,14 @@ class Claims:
 
     async def _claim(self, channel: str) -> None:
         # Claimed and delivered in one: a claim in another thread must not overtake this one in between.
-        limit = demand = self._demand(channel)
+        demand, flushes = self._begin_claim(channel)
         if not demand:
             return
+        limit = demand
         clock = self._hub.clock.monotonic
         if self._ahead:
             capacity = self._hub.options.capacity_of(channel)
             limit = self._stock.limit(channel, waiting=demand, capacity=capacity, now=clock())
-        flushes = self._flushes
         claimed = await self._transport.claim(channel, limit)
         self._deliver(claimed, flushes)
         if self._ahead:

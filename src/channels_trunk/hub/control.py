@@ -1,6 +1,7 @@
 """What nodes say to each other besides messages: joins, leaves and flushes, and how much room a mailbox has."""
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from channels_trunk.codec import Codec
@@ -18,6 +19,10 @@ __all__ = ["ControlDesk", "why_late"]
 
 # How often to look whether a node that has not answered is still alive. Seconds.
 _LOOK_AGAIN = 0.1
+# Of a flush, each of which may take `send_timeout`.
+_STEPS = 3
+# `room` of a flush that has failed.
+_GIVEN_UP = -1
 
 
 class ControlDesk:
@@ -90,18 +95,23 @@ class ControlDesk:
         self._done(control, effects)
 
     def _on_flush(self, control: Control, effects: Effects) -> None:
-        self._flush_here(effects)
-        if self._hub.transport.capabilities.claims_ahead:
-            self._hub.on_io(lambda: self._hub.spawn(self._dropped(control)))
-        else:
-            self._done(control, effects)
+        if control.room > 0:
+            self._hub.on_io(lambda: self._hub.spawn(self._let_go_for(control)))
+            return
+        if control.room != _GIVEN_UP:
+            self._flush_here(effects)
+        self._hub.claims.resume(control.sender)
+        self._done(control, effects)
 
-    async def _dropped(self, control: Control) -> None:
-        await self._drop()
+    async def _let_go_for(self, control: Control) -> None:
+        await self._let_go(control.sender, control.room)
         self._hub.publish([self.packed(control.sender, Control(ControlOp.DONE, self._hub.node, control.number))])
 
-    async def _drop(self) -> None:
-        """Forget what was taken out of the engine's reach, and is not in a mailbox."""
+    async def _let_go(self, node: str, seconds: float) -> None:
+        """Have nothing that was taken out of the engine's reach, and take nothing until resume(), as `node` flushes."""
+        # What is being claimed is of no use to anybody now, and must not go back for that reason.
+        self._flush_now()
+        await self._hub.claims.suspend(node, seconds)
         if self._hub.transport.capabilities.claims_ahead:
             await self._hub.driver.drive_patiently(self._hub.transport.drop)
         # Also what was on its way from there.
@@ -155,11 +165,27 @@ class ControlDesk:
             await self._hub.driver.drive_patiently(self._hub.transport.unbind, group, channel)
 
     async def flush(self) -> None:
-        """Empty the engine, this node, and then every other node."""
-        async with self._within_send_timeout("the engine could not be emptied"):
-            await self._hub.driver.drive_patiently(self._hub.transport.purge)
-            await self._drop()
-        await self.ask(ControlOp.FLUSH, None)
+        """Empty the engine, this node, and every other one.
+
+        What lies in one place could slip into another that is empty already: a job that was claimed goes back, or is
+        claimed anew. So at first all nodes let go of what they have and touch nothing (`room`: for how many seconds, if
+        this one does not come to say that it is over), then the engine is emptied, and then they go on.
+        """
+        node, seconds = self._hub.node, math.ceil(_STEPS * self._hub.options.send_timeout)
+        try:
+            async with self._within_send_timeout("the engine could not be emptied"):
+                await self._hub.driver.until_open()
+                await self._let_go(node, seconds)
+            await self.ask(ControlOp.FLUSH, None, room=seconds)
+            async with self._within_send_timeout("the engine could not be emptied"):
+                await self._hub.driver.drive_patiently(self._hub.transport.purge)
+            await self.ask(ControlOp.FLUSH, None)
+        except BaseException:
+            self._hub.publish([self.packed(EVERY_NODE, Control(ControlOp.FLUSH, node, room=_GIVEN_UP))])
+            raise
+        finally:
+            with self._hub.lock:
+                self._hub.claims.resume(node)
         # Once more: what others had sent before they flushed has come in the meantime.
         self._flush_now()
 
@@ -169,7 +195,9 @@ class ControlDesk:
             self._flush_here(effects)
         self._hub.perform(effects)
 
-    async def ask(self, op: ControlOp, nodes: set[str] | None, *, channel: str = "", group: str = "") -> None:
+    async def ask(
+        self, op: ControlOp, nodes: set[str] | None, *, channel: str = "", group: str = "", room: int = 0
+    ) -> None:
         """Ask nodes (None: all that are alive) and return when each has done it, or is gone."""
         async with self._within_send_timeout("another process did not answer"):
             alive = await self._alive()
@@ -180,9 +208,8 @@ class ControlDesk:
             with self._hub.lock:
                 number = self._hub.requests.open(waiter, asked)
             try:
-                self._hub.publish(
-                    [self.outgoing(node, op, number=number, channel=channel, group=group) for node in sorted(asked)]
-                )
+                control = Control(op, self._hub.node, number, channel, group, room)
+                self._hub.publish([self.packed(node, control) for node in sorted(asked)])
                 await self._answered(number, waiter)
             finally:
                 with self._hub.lock:

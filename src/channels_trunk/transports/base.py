@@ -206,9 +206,10 @@ class Transport(ABC):
         """Remove every stored message and every normal channel's membership (for flush)."""
 
     async def drop(self) -> None:
-        """Forget messages that purge(), here or at another node, could not remove: this node has them at hand.
+        """Forget messages that purge() could not remove: this node has them at hand, or was to give them back.
 
-        Only called if `capabilities.claims_ahead`.
+        Called at every node before one of them calls purge(), and in between no claim(), nor restore(). Only called if
+        `capabilities.claims_ahead`.
         """
 
     async def trim(self) -> None:

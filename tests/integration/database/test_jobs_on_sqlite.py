@@ -20,7 +20,7 @@ from channels_trunk.layers.database import find_settings
 from channels_trunk.models import QueuedMessage
 from channels_trunk.names import new_node_id
 from channels_trunk.testing import eventually
-from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.base import Claimed, NodeContext
 from channels_trunk.transports.database import DatabaseTransport, claiming, pace
 from channels_trunk.transports.database import transport as module
 from channels_trunk.transports.database.names import stored_name
@@ -227,6 +227,16 @@ async def test_what_was_claimed_for_nobody_goes_back_over_the_next_connection(
     assert await other.claim("jobs", 1) == []
     await one.open(one._context)
     assert [message.body for message in await one.claim("jobs", 1)] == [b"body"]
+
+
+async def test_what_was_to_go_back_is_flushed(make_transport: Callable[[], Awaitable[DatabaseTransport]]) -> None:
+    one, other = await make_transport(), await make_transport()
+    claims = one._opened.part.claiming
+    claims.keep([Claimed("jobs", SYSTEM_CLOCK.wall() + 60, b"body")])
+    await one.drop()
+    await other.purge()
+    await one._do(claims.settle)
+    assert await other.claim("jobs", 1) == []
 
 
 async def test_channels_that_nobody_receives_from_any_more_are_forgotten(

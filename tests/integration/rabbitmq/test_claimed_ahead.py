@@ -9,6 +9,7 @@ from channels_trunk.hub import claims, stock
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.transports.rabbitmq import consuming
+from channels_trunk.transports.rabbitmq.transport import RabbitMQTransport
 from tests.integration.claimed_ahead import assert_killed_worker_loses_little, held, take, work_until_ahead
 from tests.integration.rabbitmq.conftest import MakeLayer
 
@@ -95,6 +96,31 @@ async def test_flush_removes_what_a_worker_has_at_hand(make_layer: MakeLayer, by
     await {"worker": worker, "source": source}[by].flush()
     await send_jobs(source, range(JOBS, JOBS + 1))
     assert await take(worker, 1) == [JOBS]
+
+
+async def test_what_a_worker_gives_back_during_a_flush_is_flushed(
+    make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, worker = (make_layer(capacity=JOBS) for _ in range(2))
+    await send_jobs(source, range(JOBS))
+    await work_until_ahead(worker)
+    transport = source._hub.transport
+    purge_there = transport.purge
+
+    async def purge() -> None:
+        await purge_there()
+        await eventually(lambda: not at_hand(worker))
+
+    monkeypatch.setattr(transport, "purge", purge)
+    await source.flush()
+    await send_jobs(source, range(JOBS, JOBS + 1))
+    assert await take(worker, 1) == [JOBS]
+
+
+def at_hand(layer: RabbitMQChannelLayer) -> int:
+    transport = layer._hub.transport
+    assert isinstance(transport, RabbitMQTransport)
+    return sum(len(consumer.held) for consumer in transport._workers._consuming._consumers.values())
 
 
 async def test_a_receiver_that_is_cancelled_leaves_nothing_behind(make_layer: MakeLayer) -> None:

@@ -147,6 +147,10 @@ class Claiming:
             # Not raised: the caller would try again, and so may this.
             self._unsettled.append(Unsettled(rows, receipt, out=False))
 
+    def drop(self) -> None:
+        """A flush: nothing is to go back."""
+        self._unsettled.clear()
+
     def settle(self) -> None:
         """Find out what became of moves that nobody has answered for; what is in nobody's hands goes back."""
         # First the one with a receipt: what is put in after it leaves another.

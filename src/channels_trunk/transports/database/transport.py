@@ -253,6 +253,10 @@ class DatabaseTransport(StartingTransport):
         """Delete queues and memberships; what is in the log ends at the flush that the hub sends behind it."""
         await self._do_in_transaction(self._opened.part.queues.purge)
 
+    async def drop(self) -> None:
+        """Forget what was to go back."""
+        await self._do(self._opened.part.claiming.drop)
+
     async def trim(self) -> None:
         """Tidy up."""
         await self._do(self._opened.part.trim)

@@ -143,6 +143,11 @@ class Queues:
                 else:
                     self._moves.unsure.remove(move)
 
+    async def drop(self) -> None:
+        """What is in nobody's hands is in nobody's, whatever became of it."""
+        async with self._settling:
+            self._moves.clear()
+
     async def restore(self, claimed: Sequence[Claimed]) -> None:
         """Insert messages again, in front of all others."""
         # Some were accepted before, if this is tried again; and for as long as it is.

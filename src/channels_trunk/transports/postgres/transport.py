@@ -176,6 +176,10 @@ class PostgresTransport(ReadableTransport, StartingTransport):
         """Delete queues and memberships; what is in the log ends at the flush that the hub sends behind it."""
         await self._translated(self._there().queues.purge())
 
+    async def drop(self) -> None:
+        """Forget what was to go back."""
+        await self._translated(self._there().queues.drop())
+
     # --- maintenance
 
     async def trim(self) -> None:

@@ -81,6 +81,7 @@ class Consuming:
         self._consumers: dict[str, _Consumer] = {}
         self._lane: Lane | None = None
         self._numbers = 0  # of consumers
+        self._dropped: list[Delivery] | None = None  # while drop() is under way, what it is to have
 
     # --- what may be claimed
 
@@ -180,16 +181,31 @@ class Consuming:
                 await asyncio.wait({consumer.ended})
 
     async def drop(self) -> None:
-        """Have what is held, and what is on its way to here."""
+        """Have what is held, and what is on its way to here; no consumer is left."""
         lane = self._lane
-        # When the first word is answered, all that was on its way is here.
-        for _ in range(2):
-            if lane is None or lane.is_closed:
-                return
-            held = [delivery for consumer in self._consumers.values() for delivery in consumer.held]
-            for consumer in self._consumers.values():
-                consumer.held.clear()
-            await lane.acknowledge(held)
+        if lane is None or lane.is_closed:
+            return
+        self._dropped = []
+        try:
+            for channel, consumer in self._consumers.items():
+                self._stop(lane, channel, consumer)
+            # When these are answered, all that was on its way is here.
+            if ended := {consumer.ended for consumer in self._consumers.values() if consumer.ended is not None}:
+                await asyncio.wait(ended)
+            if not lane.is_closed:
+                dropped, self._dropped = self._dropped, None
+                await lane.acknowledge(dropped)
+        finally:
+            if self._dropped is not None:
+                dropped, self._dropped = self._dropped, None
+                lane.requeue(dropped)
+
+    def _let_go(self, lane: Lane, deliveries: Iterable[Delivery]) -> None:
+        """Nobody here is to have these."""
+        if self._dropped is None:
+            lane.requeue(deliveries)
+        else:
+            self._dropped += deliveries
 
     def _begin(self, lane: Lane, channel: str, consumer: _Consumer, prefetch: int) -> None:
         # One more, not another instead: what is on its way to a consumer that is ended may be overtaken.
@@ -203,7 +219,7 @@ class Consuming:
         # In this order: what went back while a consumer is there would come to it again.
         for tag in consumer.tags:
             consumer.ended = lane.cancel(tag)
-        lane.requeue(consumer.held)
+        self._let_go(lane, consumer.held)
         self._clear(consumer)
         # For a receiver that relied upon the consumer a moment ago.
         asyncio.get_running_loop().call_soon(self._link.context.sink.available, [channel])
@@ -223,7 +239,7 @@ class Consuming:
     def _came(self, lane: Lane, channel: str, delivery: Delivery) -> None:
         consumer = self._consumers.get(channel)
         if consumer is None or not (consumer.prefetch or consumer.keeps):
-            lane.requeue([delivery])
+            self._let_go(lane, [delivery])
             return
         consumer.held.append(delivery)
         if len(consumer.held) == 1:

@@ -36,6 +36,7 @@ class GivingBack:
         self._waiting: deque[Claimed] = deque()
         self._left: dict[int, Claimed] = {}  # what a call that was cancelled had sent
         self._number = 0
+        self._trying = asyncio.Lock()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -47,9 +48,10 @@ class GivingBack:
             self._waiting.remove(message)
         return found
 
-    def clear(self) -> None:
-        """Forget what waits here."""
-        self._waiting.clear()
+    async def drop(self) -> None:
+        """Forget what waits here, or is just being tried again."""
+        async with self._trying:
+            self._waiting.clear()
 
     async def give(self, link: Link, workers: Workers, messages: Sequence[Claimed]) -> None:
         """Send them back; raises AmqpError or Busy if they have not left."""
@@ -104,14 +106,15 @@ class GivingBack:
 
     async def give_again(self, link: Link, workers: Workers) -> None:
         """Try what waits here once more."""
-        if self._waiting and not link.connection.blocked:
-            messages = list(self._waiting)
-            self._waiting.clear()
-            try:
-                await self.give(link, workers, messages)
-            except BaseException:
-                self._waiting.extendleft(reversed(self._not_left(messages)))
-                raise
+        async with self._trying:
+            if self._waiting and not link.connection.blocked:
+                messages = list(self._waiting)
+                self._waiting.clear()
+                try:
+                    await self.give(link, workers, messages)
+                except BaseException:
+                    self._waiting.extendleft(reversed(self._not_left(messages)))
+                    raise
 
     def _publication(self, block: Sequence[Claimed], now: float) -> Publication:
         self._number += 1

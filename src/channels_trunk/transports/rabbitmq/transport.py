@@ -325,7 +325,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         """Have what consumers brought, and nobody claimed, and forget it."""
         link = self._there()
         with self._translating(link):
-            self._giving_back.clear()
+            await self._giving_back.drop()
             await self._workers.drop()
 
     async def maintain(self) -> float:

@@ -79,6 +79,17 @@ async def test_what_is_given_back_again_and_again_is_back_once() -> None:
     assert line.channels == ["one", "other"]
 
 
+async def test_what_was_to_go_back_is_flushed() -> None:
+    line = StoringLine(asyncio.CancelledError())
+    queues, _sink = queues_on(line, moves := Moves())
+    with pytest.raises(asyncio.CancelledError):
+        await queues.restore([Claimed("one", 2e9, b"")])
+    moves.unsure = [move._replace(out=True) for move in moves.unsure]  # it was taken out, and nobody has it
+    await queues.drop()
+    await queues.settle()
+    assert line.channels == ["one"]
+
+
 class SlowLine(FullLine):
     """A claim is not committed before `committed` is set; then the server says so."""
 
