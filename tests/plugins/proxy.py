@@ -97,12 +97,7 @@ class Proxy:
     async def _refuse(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            for listening in listener.sockets:
-                self._loop.remove_reader(listening.fileno())
-            # What was taken a moment ago becomes a link first: asyncio 3.11 leaves its socket open if the server is
-            # closed by then.
-            await asyncio.sleep(0)
-            listener.close()
+            await stop_listening(listener)
 
     async def _resume(self) -> None:
         await self._listen()
@@ -151,6 +146,16 @@ class Proxy:
         await self._flowing.wait()
         if writer.can_write_eof():
             writer.write_eof()
+
+
+async def stop_listening(server: asyncio.Server) -> None:
+    """Take no more connections; those that exist stay."""
+    for listening in server.sockets:
+        server.get_loop().remove_reader(listening.fileno())
+    # What was taken a moment ago becomes a connection first: asyncio 3.11 leaves its socket open if the server is
+    # closed by then.
+    await asyncio.sleep(0)
+    server.close()
 
 
 def _reset(writers: list[asyncio.StreamWriter]) -> None:
