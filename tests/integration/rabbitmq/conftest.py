@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from channels_trunk.hub import claims, stock
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
+from channels_trunk.transports.rabbitmq import consuming
 from tests.plugins.proxy import Proxy
 from tests.plugins.servers import RabbitServer
 from tests.plugins.servers.rabbitmq import running
@@ -66,6 +68,17 @@ async def works(one: RabbitMQChannelLayer, other: RabbitMQChannelLayer) -> None:
         await sender.send("jobs", HELLO)
         async with asyncio.timeout(10):
             assert await reader.receive("jobs") == HELLO
+
+
+def nothing_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let receivers be as slow as the machine's load makes them: what they have at hand, or claimed, they keep."""
+    for module, name in (
+        (consuming, "_HOLD"),
+        (consuming, "_HOLD_MANY"),
+        (claims, "BACK_AFTER"),
+        (stock, "BACK_AFTER"),
+    ):
+        monkeypatch.setattr(module, name, 60)
 
 
 async def is_ok(*layers: RabbitMQChannelLayer, within: float = 20) -> None:

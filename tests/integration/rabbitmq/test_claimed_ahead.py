@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 
-from channels_trunk.hub import claims, stock
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
-from channels_trunk.transports.rabbitmq import consuming
 from channels_trunk.transports.rabbitmq.transport import RabbitMQTransport
 from tests.integration.claimed_ahead import assert_killed_worker_loses_little, held, take, work_until_ahead
-from tests.integration.rabbitmq.conftest import MakeLayer
+from tests.integration.rabbitmq.conftest import MakeLayer, nothing_goes_back
 
 JOBS = 400
 # A job that takes longer than those before it: what was claimed ahead goes back meanwhile.
@@ -27,14 +25,8 @@ async def send_jobs(layer: RabbitMQChannelLayer, numbers: range, channel: str = 
 async def test_a_quick_receiver_is_claimed_for_ahead_in_order(
     make_layer: MakeLayer, queue_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On a loaded machine it may seem slow. What then goes back to a quorum queue goes to its end, before RabbitMQ 4.0.
-    for module, name in (
-        (consuming, "_HOLD"),
-        (consuming, "_HOLD_MANY"),
-        (claims, "BACK_AFTER"),
-        (stock, "BACK_AFTER"),
-    ):
-        monkeypatch.setattr(module, name, 60)
+    # What goes back to a quorum queue goes to its end, before RabbitMQ 4.0.
+    nothing_goes_back(monkeypatch)
     source, worker = (make_layer(capacity=JOBS, queue_type=queue_type) for _ in range(2))
     await send_jobs(source, range(JOBS))
     got = await work_until_ahead(worker)

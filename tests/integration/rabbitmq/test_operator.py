@@ -11,7 +11,7 @@ from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from tests.integration.claimed_ahead import held, take, work_until_ahead
-from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_ok, works
+from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_ok, nothing_goes_back, works
 from tests.plugins.servers import RabbitServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -112,14 +112,15 @@ async def test_a_deleted_worker_queue_is_made_anew(make_layer: MakeLayer, url: s
 
 
 async def test_what_was_at_hand_of_a_deleted_worker_queue_is_not_counted_for_ever(
-    make_layer: MakeLayer, url: str
+    make_layer: MakeLayer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    nothing_goes_back(monkeypatch)  # before the queue is deleted
     source, worker = (make_layer(capacity=JOBS) for _ in range(2))
     for number in range(JOBS):
         await source.send("jobs", {"type": "job", "number": number})
     await work_until_ahead(worker)
-    consuming = worker._hub.transport._workers._consuming  # type: ignore[attr-defined]
-    consumer = consuming._consumers["jobs"]
+    at_hand = worker._hub.transport._workers._consuming  # type: ignore[attr-defined]
+    consumer = at_hand._consumers["jobs"]
     await eventually(lambda: consumer.held, within=10)
     async with await aiormq.connect(url) as connection:
         await (await connection.channel()).queue_delete("asgi.channel.jobs")
@@ -127,7 +128,7 @@ async def test_what_was_at_hand_of_a_deleted_worker_queue_is_not_counted_for_eve
     await take(worker, held(worker))
     await source.send("jobs", {"type": "job", "number": JOBS})
     assert await take(worker, 1) == [JOBS]
-    assert not consuming._lane._tags._above
+    assert not at_hand._lane._tags._above
 
 
 async def test_a_queue_with_other_options_is_taken_as_it_is(

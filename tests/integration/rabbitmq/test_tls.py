@@ -34,12 +34,13 @@ def tls_url(broker: RabbitServer, url: str, trusting: ssl.SSLContext) -> Iterato
     """The broker's vhost by a second listener, which has a certificate that `trusting` knows."""
     certificate, key = make_certificate()
     trusting.load_verify_locations(cadata=certificate.decode())
+    port = free_port()
     files: list[Path] = []
-    for name, content in (("test.crt", certificate), ("test.key", key)):
+    # Names of their own each time: Erlang remembers what was in a file.
+    for name, content in ((f"{port}.crt", certificate), (f"{port}.key", key)):
         files.append(broker.folder / name)
         files[-1].write_bytes(content)
         give_to_account(files[-1])
-    port = free_port()
     broker.ctl("eval", START.format(host=LOOPBACK, port=port, crt=files[0], key=files[1]))
     parts = urlsplit(url)
     yield parts._replace(scheme="amqps", netloc=f"{parts.netloc.rpartition(':')[0]}:{port}").geturl()

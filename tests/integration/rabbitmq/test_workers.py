@@ -102,6 +102,8 @@ async def test_a_queue_that_cannot_be_reached_does_not_keep_the_process_from_its
         await there.group_send("workers", HELLO)
         assert await asyncio.wait_for(here.receive("jobs"), 10) == HELLO
         assert here.stats().reconnects_total == 1
+        # aiormq does not wait for the broker when it closes, and the queue goes with the connection.
+        await holder.queue_delete("asgi.channel.locked")
     await in_its_loop(here, lambda _link: here._hub.transport.maintain())
     await there.group_send("workers", HELLO)
     assert await asyncio.wait_for(here.receive("locked"), 10) == HELLO
@@ -116,8 +118,10 @@ async def test_what_goes_back_to_a_queue_that_cannot_be_reached_holds_up_no_othe
     transport, context = here._hub.transport, here._hub.context
     claimed = [Claimed(channel, context.clock.wall() + 60, context.codec.pack(HELLO)) for channel in ("locked", "jobs")]
     async with await aiormq.connect(url) as connection:
-        await (await connection.channel()).queue_declare("asgi.channel.locked", exclusive=True)
+        holder = await connection.channel()
+        await holder.queue_declare("asgi.channel.locked", exclusive=True)
         await in_its_loop(here, lambda _link: transport.restore(claimed))
         assert await asyncio.wait_for(there.receive("jobs"), 10) == HELLO
+        await holder.queue_delete("asgi.channel.locked")
     await in_its_loop(here, lambda _link: transport.maintain())
     assert await asyncio.wait_for(there.receive("locked"), 10) == HELLO
