@@ -48,9 +48,10 @@ async def loaded(
         for process in processes:
             await _tell(process, json.dumps(channels))
         await trouble()
-        assert [await _line(process) for process in processes] == ["sent"] * PROCESSES
-        for process in processes:
-            await _tell(process, "end")
+        for word in ("sent", "connected"):
+            assert [await _line(process) for process in processes] == [word] * PROCESSES
+            for process in processes:
+                await _tell(process, "go on")
         return [json.loads(await _line(process)) for process in processes]
     finally:
         for process in processes:
@@ -100,7 +101,7 @@ async def test_connections_are_closed_every_second(broker: RabbitServer) -> None
             await asyncio.gather(asyncio.sleep(1), in_thread(broker.close_all_connections))
 
     results = await loaded({"host": broker.fresh_vhost(), "capacity": 1_000_000}, trouble)
-    assert check(results) > 100 * SECONDS
+    assert check(results) > 10 * SECONDS
     assert all(result["reconnects"] for result in results)
     assert not any(result["gaps"] for result in results)
 
