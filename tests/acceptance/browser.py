@@ -78,10 +78,10 @@ class Window:
         """Run JavaScript in the page; return what it returns."""
         return self.driver.execute_script(source)
 
-    def eventually(self, condition: Callable[[], Any], *, what: str, within: float = PATIENCE) -> Any:
+    def eventually(self, condition: Callable[[], Any], *, what: str) -> Any:
         """Wait for a condition; a failure shows what the page showed."""
         try:
-            return eventually_blocking(condition, within=within, what=what)
+            return eventually_blocking(condition, within=PATIENCE, what=what)
         except TimeoutError as error:
             page = self.script("return document.body.innerText")
             raise AssertionError(f"{error}; {self.name}'s window showed:\n{page}") from None
@@ -116,9 +116,9 @@ class Window:
             [item.querySelector('.who').firstChild.textContent, item.querySelector('.badge').textContent])"""
         return [(name, server) for name, server in self.script(source)]
 
-    def wait_for_people(self, *people: tuple[str, str], within: float = PATIENCE) -> None:
+    def wait_for_people(self, *people: tuple[str, str]) -> None:
         """Wait until exactly these are here: name and server process, by name."""
-        self.eventually(lambda: self.people() == list(people), what=f"the people {people}", within=within)
+        self.eventually(lambda: self.people() == list(people), what=f"the people {people}")
 
     def lines(self, selector: str) -> list[str]:
         """The texts of all such elements."""

@@ -35,5 +35,5 @@ def in_plain_thread(function: Callable[[], Any]) -> None:
     done: list[Any] = []
     thread = threading.Thread(target=lambda: done.append(function()), daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(40)
     assert done

@@ -315,10 +315,10 @@ def test_a_broker_that_works_and_one_that_refuses(rabbit: RabbitServer, doctor: 
     assert doctor(RABBITMQ, host=url).codes == ["settings", "engine", "round-trip", "child-not-asked"]
     parts = urlsplit(url)
     wrong = url.replace(f":{parts.password}@", f":{SECRET}@")
-    done = doctor(RABBITMQ, host=wrong, send_timeout=1.0)
+    done = doctor(RABBITMQ, host=wrong, send_timeout=20.0)
     assert done.codes == ["settings", "engine-refused"]
     assert "the user, the password or the user's permissions are wrong" in done.data[-1]["text"]
-    done = doctor(RABBITMQ, host=f"{url}-of-another-name", send_timeout=1.0)
+    done = doctor(RABBITMQ, host=f"{url}-of-another-name", send_timeout=20.0)
     assert done.codes == ["settings", "engine-refused"]
     assert "the vhost does not exist, or the user may not use it" in done.data[-1]["text"]
 

@@ -17,6 +17,8 @@ from tests.plugins.servers import RabbitServer
 pytestmark = pytest.mark.timeout(150)
 GAP = {"type": "gap.said"}
 JOBS = 40
+# Longer than a loaded machine takes to start a broker.
+LASTING = {"expiry": 600}
 
 
 async def member(layer: RabbitMQChannelLayer) -> str:
@@ -27,7 +29,7 @@ async def member(layer: RabbitMQChannelLayer) -> str:
 
 
 async def test_a_broker_that_was_stopped_and_started_says_a_gap(make_layer: MakeLayer, broker: RabbitServer) -> None:
-    here, there = make_layer(), make_layer(gap_event="gap.said")
+    here, there = make_layer(**LASTING), make_layer(gap_event="gap.said", **LASTING)
     channel = await member(there)
     await here.send("jobs", HELLO)
     waiting = asyncio.ensure_future(there.receive(channel))
@@ -45,7 +47,7 @@ async def test_a_broker_that_was_stopped_and_started_says_a_gap(make_layer: Make
 
 
 async def test_a_broker_that_was_killed(make_layer: MakeLayer, broker: RabbitServer) -> None:
-    here, there = make_layer(send_timeout=60), make_layer(gap_event="gap.said")
+    here, there = make_layer(send_timeout=60, **LASTING), make_layer(gap_event="gap.said", **LASTING)
     channel = await member(there)
     await here.send("jobs", HELLO)
     broker.kill()

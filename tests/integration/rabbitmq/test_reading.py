@@ -35,7 +35,7 @@ async def test_a_loop_that_stands_still_holds_up_its_own_receivers_alone(make_la
         there.sync.group_add("group", other)
         here.sync.group_send("group", HELLO)
         here.sync.send(channel, HELLO)
-        return there.sync.receive(other, timeout=5)
+        return there.sync.receive(other, timeout=20)
 
     in_plain_thread(talk)
     assert await waiting == HELLO
@@ -48,7 +48,7 @@ async def test_a_blocking_call_in_the_thread_of_the_loop_that_reads_is_answered(
     """As by a signal's handler in asynchronous code: the loop cannot read the answer while its thread waits for it."""
     for name in ("_LOOK_OFTEN", "_LOOK_SELDOM"):
         monkeypatch.setattr(doorwatch, name, 60)
-    here, there = make_layer(), make_layer(send_timeout=3)
+    here, there = make_layer(), make_layer(send_timeout=20)
     channel = await there.new_channel()
     waiting = asyncio.ensure_future(there.receive(channel))
     await eventually(lambda: reader_of(there) is asyncio.get_running_loop())

@@ -35,7 +35,7 @@ def child() -> Iterator[None]:
 async def ends(theirs: socket.socket) -> None:
     """Wait until the other side has hung up."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await loop.sock_recv(theirs, 100):
             pass
 
