@@ -125,6 +125,22 @@ async def test_gap_without_gap_event_is_counted(make_layer: MakeLayer, server: L
     assert await here.receive(member) == HELLO
 
 
+async def test_gap_is_told_when_groups_are_heard_again(make_layer: MakeLayer, server: LoopbackServer) -> None:
+    """What is sent to the group after a consumer was told of the gap must reach it."""
+    here, there = make_layer(gap_event="room.resync"), make_layer()
+    member = await here.new_channel()
+    await here.group_add("group", member)
+    await there.new_channel()
+    hearing = here.faults.stall("interest")
+    server.lose_places()
+    await eventually(hearing.entered.is_set)
+    assert here.stats().gaps_total == 0
+    hearing.release()
+    assert await here.receive(member) == {"type": "room.resync"}
+    await there.group_send("group", HELLO)
+    assert await here.receive(member) == HELLO
+
+
 async def test_membership_is_told_anew_to_an_engine_that_lost_it(make_layer: MakeLayer, server: LoopbackServer) -> None:
     here, there = make_layer(), make_layer()
     member = await here.new_channel()

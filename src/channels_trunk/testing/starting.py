@@ -124,6 +124,7 @@ class StartingLoopbackTransport(LoopbackTransport, StartingTransport):
         await self._back(line)
         with self._asking:
             self._heard |= groups
+        self._tell_gap()
 
     async def hear(self, groups: frozenset[str]) -> None:
         """Tell the server."""

@@ -117,6 +117,7 @@ class LoopbackTransport(Transport):
         self._delay = delay
         self._line: _Line | None = None
         self._heard: frozenset[str] = frozenset()
+        self._gap = ""
 
     async def open(self, context: NodeContext) -> None:
         """Connect; what waited at this node's place follows."""
@@ -126,9 +127,8 @@ class LoopbackTransport(Transport):
         self._line = line
         if lost:
             self._heard = frozenset()
+            self._gap = "the loopback server lost what it held"
         line.reader = asyncio.create_task(line.read(turns=self._turns, delay=self._delay))
-        if lost:
-            context.sink.gap("the loopback server lost what it held")
 
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """There, and back with the confirmation: if it is lost on the way back, nobody can know."""
@@ -189,6 +189,13 @@ class LoopbackTransport(Transport):
         self.server.set_groups(line.context.node, groups)
         await self._back(line)
         self._heard = groups
+        self._tell_gap()
+
+    def _tell_gap(self) -> None:
+        gap, self._gap = self._gap, ""
+        if gap and self._line is not None:
+            # Not before the groups are heard: what is sent after a consumer was told must reach it.
+            self._line.context.sink.gap(gap)
 
     async def hear(self, groups: frozenset[str]) -> None:
         """Tell the server."""

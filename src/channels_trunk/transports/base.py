@@ -15,7 +15,7 @@ What a transport promises:
 - envelopes published by one node reach each other node in that order, at most once; a node's own come back to nobody.
 - driver errors become `TransportUnavailable` (the batch was not stored, or nobody can know), `Busy` (it certainly was
   not, try again) or, from `open` alone, another `ChannelLayerError` that only a person can mend.
-- what it holds and lost is told by `sink.gap(...)`.
+- what it holds and lost is told by `sink.gap(...)`, not before what is sent from then on is heard.
 """
 
 from abc import ABC, abstractmethod
