@@ -70,7 +70,7 @@ async def make_layer(prefix: str, server: LoopbackServer, layer_class: type[Faul
     yield make
     for layer in layers:
         layer.faults.heal()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await layer.close()
 
 

@@ -33,7 +33,7 @@ async def test_a_channel_that_cannot_be_claimed_does_not_hold_up_the_others(
     waiting = asyncio.ensure_future(here.receive("broken"))
     await eventually(lambda: attempts >= 2)
     await there.send("jobs", HELLO)
-    assert await asyncio.wait_for(here.receive("jobs"), 10) == HELLO
+    assert await asyncio.wait_for(here.receive("jobs"), 20) == HELLO
     await there.send("broken", HELLO)
     broken = False
-    assert await asyncio.wait_for(waiting, 10) == HELLO
+    assert await asyncio.wait_for(waiting, 20) == HELLO

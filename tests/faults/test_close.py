@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from channels_trunk.health import State
 from channels_trunk.layers import MemoryChannelLayer
 from channels_trunk.testing import eventually, eventually_blocking
 from channels_trunk.testing.transports import LoopbackServer, LoopbackTransport
+from tests.plugins.impatience import impatient
 
 from .conftest import FaultyLayer, MakeLayer
 
@@ -59,7 +59,7 @@ def test_close_sends_what_a_loop_left_behind_that_ended(make_sync_layer: MakeLay
 
     loop.run_until_complete(begin())
     here.sync.close()
-    assert there.sync.receive(channel, timeout=5) == HELLO
+    assert there.sync.receive(channel, timeout=20) == HELLO
     sending.pop().cancel()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
@@ -84,15 +84,15 @@ async def test_close_while_away_fails_what_is_pending(make_layer: MakeLayer, ser
 
 @pytest.mark.parametrize("method", ["open", "interest", "maintain", "claim", "publish"])
 async def test_close_while_the_engine_hangs(make_layer: MakeLayer, method: str) -> None:
-    here = make_layer(send_timeout=0.5)
+    here = make_layer()
     hold = here.faults.stall(method, times=10)
-    calls = [asyncio.ensure_future(here.new_channel()), asyncio.ensure_future(here.send("jobs", HELLO))]
-    receiving = asyncio.ensure_future(here.receive("jobs"))
-    await eventually(hold.entered.is_set)
-    before = time.monotonic()
-    await here.close()
-    assert time.monotonic() - before < 8
-    await asyncio.wait(calls, timeout=5)
+    with impatient(here, 0.5):
+        calls = [asyncio.ensure_future(here.new_channel()), asyncio.ensure_future(here.send("jobs", HELLO))]
+        receiving = asyncio.ensure_future(here.receive("jobs"))
+        await eventually(hold.entered.is_set)
+        async with asyncio.timeout(20):
+            await here.close()
+        await asyncio.wait(calls, timeout=20)
     assert all(call.done() for call in calls)
     await asyncio.gather(*calls, return_exceptions=True)
     here.faults.heal()
@@ -106,7 +106,7 @@ async def test_close_that_hangs_in_the_transport_ends(make_layer: MakeLayer) -> 
     here = make_layer()
     await here.new_channel()
     hold = here.faults.stall("close")
-    async with asyncio.timeout(9):
+    async with asyncio.timeout(20):
         await here.close()
     hold.release()
     assert here.health().state is State.CLOSED
@@ -121,7 +121,7 @@ async def test_close_twice_at_once_and_again(make_layer: MakeLayer) -> None:
 
 
 def ended(thread: threading.Thread) -> bool:
-    thread.join(5)
+    thread.join(20)
     return not thread.is_alive()
 
 
@@ -131,21 +131,21 @@ def test_close_from_several_loops_and_threads(make_sync_layer: MakeLayer) -> Non
     start = threading.Barrier(6)
 
     def close_in_loop() -> None:
-        start.wait(5)
+        start.wait(20)
         asyncio.run(here.close())
 
     def close_in_thread() -> None:
-        start.wait(5)
+        start.wait(20)
         here.sync.close()
 
     threads = [threading.Thread(target=target) for target in [close_in_loop, close_in_thread] * 3]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
         assert not thread.is_alive()
     here.sync.send("jobs", HELLO)
-    assert here.sync.receive("jobs", timeout=5) == HELLO
+    assert here.sync.receive("jobs", timeout=20) == HELLO
 
 
 def have_done(done: list[int], turns: int) -> bool:
@@ -179,7 +179,7 @@ def test_calls_that_race_with_close_always_return(prefix: str, make: Callable[..
         here.sync.close()
     stop.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
         assert not thread.is_alive(), "a call never returned"
     here.sync.close()
 

@@ -51,7 +51,7 @@ async def test_what_is_being_claimed_is_flushed(
     hold.release()
     await flushing
     await there.send("jobs", NEW)
-    assert await asyncio.wait_for(receiving, 10) == NEW
+    assert await asyncio.wait_for(receiving, 20) == NEW
 
 
 @pytest.mark.parametrize("by", ["here", "there"])
@@ -69,7 +69,7 @@ async def test_what_is_to_go_back_is_flushed(make_layer: MakeLayer, by: str) -> 
     await {"here": here, "there": there}[by].flush()
     here.faults.heal()
     await there.send("jobs", NEW)
-    assert await asyncio.wait_for(here.receive("jobs"), 10) == NEW
+    assert await asyncio.wait_for(here.receive("jobs"), 20) == NEW
 
 
 async def test_what_goes_back_when_the_engine_is_empty_is_flushed(
@@ -96,7 +96,7 @@ async def test_what_goes_back_when_the_engine_is_empty_is_flushed(
     hold.release()
     await flushing
     await there.send("jobs", NEW)
-    assert await asyncio.wait_for(here.receive("jobs"), 10) == NEW
+    assert await asyncio.wait_for(here.receive("jobs"), 20) == NEW
 
 
 async def test_nothing_is_claimed_while_the_engine_is_being_emptied(make_layer: MakeLayer) -> None:
@@ -111,7 +111,7 @@ async def test_nothing_is_claimed_while_the_engine_is_being_emptied(make_layer: 
     hold.release()
     await flushing
     await there.send("jobs", NEW)
-    assert await asyncio.wait_for(receiving, 10) == NEW
+    assert await asyncio.wait_for(receiving, 20) == NEW
 
 
 def claims_stand(layer: FaultyLayer) -> bool:
@@ -127,7 +127,7 @@ async def test_after_a_flush_that_failed_all_go_on(make_layer: MakeLayer) -> Non
     with pytest.raises(TransportUnavailable, match="the engine could not be emptied within send_timeout"):
         await there.flush()
     await eventually(lambda: not (here._hub.claims._flushing or there._hub.claims._flushing))
-    assert await asyncio.wait_for(here.receive("jobs"), 10) == OLD
+    assert await asyncio.wait_for(here.receive("jobs"), 20) == OLD
 
 
 async def test_a_flush_whose_process_was_killed_holds_nobody_for_long(make_layer: MakeLayer) -> None:
@@ -138,7 +138,7 @@ async def test_a_flush_whose_process_was_killed_holds_nobody_for_long(make_layer
     suspended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     await here._hub.run(here._hub.claims.suspend("killed", 0.2), suspended)
     await there.send("jobs", NEW)
-    assert await asyncio.wait_for(receiving, 10) == NEW
+    assert await asyncio.wait_for(receiving, 20) == NEW
 
 
 async def test_two_flushes_of_one_process_end_one_after_the_other(make_layer: MakeLayer) -> None:
@@ -155,4 +155,4 @@ async def test_two_flushes_of_one_process_end_one_after_the_other(make_layer: Ma
     holds[1].release()
     await asyncio.gather(*flushing)
     await there.send("jobs", NEW)
-    assert await asyncio.wait_for(receiving, 10) == NEW
+    assert await asyncio.wait_for(receiving, 20) == NEW

@@ -41,7 +41,7 @@ def test_fork_while_a_publish_is_in_flight(make_sync_layer: MakeLayer) -> None:
     hold = here.faults.stall("publish")
     sender = threading.Thread(target=here.sync.send, args=(channel, HELLO))
     sender.start()
-    assert hold.entered.wait(5)
+    assert hold.entered.wait(20)
 
     def child() -> None:
         assert here.stats().node != node
@@ -53,8 +53,8 @@ def test_fork_while_a_publish_is_in_flight(make_sync_layer: MakeLayer) -> None:
 
     assert in_child(child) == 0
     hold.release()
-    sender.join(5)
-    assert there.sync.receive(channel, timeout=5) == HELLO
+    sender.join(20)
+    assert there.sync.receive(channel, timeout=20) == HELLO
     assert here.stats().node == node
     use(here)
 
@@ -64,10 +64,10 @@ def test_fork_while_opening_and_while_away(make_sync_layer: MakeLayer, server: L
     hold = here.faults.stall("open")
     opener = threading.Thread(target=here.sync.new_channel)
     opener.start()
-    assert hold.entered.wait(5)
+    assert hold.entered.wait(20)
     assert in_child(lambda: use(here)) == 0
     hold.release()
-    opener.join(5)
+    opener.join(20)
     server.stop()
     eventually_blocking(lambda: here.health().state == "away")
     assert in_child(lambda: use(here)) == 0
@@ -119,7 +119,7 @@ def test_forks_in_several_threads_at_once(make_sync_layer: MakeLayer) -> None:
     finally:
         forking._release_all_in_parent()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
     assert not exclusive.locked()
     use(here)
 
@@ -134,7 +134,7 @@ def test_fork_while_a_layer_that_was_dropped_is_being_closed(
     hold = layer.faults.stall("close")
     del layer
     gc.collect()
-    assert hold.entered.wait(5)
+    assert hold.entered.wait(20)
 
     def child() -> None:
         assert living.all_living() == []
@@ -151,5 +151,5 @@ def use(layer: FaultyLayer) -> None:
     sync.group_add("used", channel)
     sync.group_send("used", HELLO)
     sync.send(channel, MARK)
-    assert [sync.receive(channel, timeout=5) for _ in range(2)] == [HELLO, MARK]
+    assert [sync.receive(channel, timeout=20) for _ in range(2)] == [HELLO, MARK]
     sync.group_discard("used", channel)

@@ -91,7 +91,7 @@ def test_plain_threads_are_told(make_sync_layer: MakeLayer, server: LoopbackServ
     server.refuse(mismatch)
     server.drop_connections()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
     assert [type(error) for error in errors] == [SchemaMismatch] * 3
 
 

@@ -8,21 +8,21 @@ from typing import Any, cast
 import pytest
 
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
-from channels_trunk.testing.starting import StartingLoopbackTransport
 from channels_trunk.testing.transports import LoopbackServer
 from channels_trunk.transports.base import Transport
+from tests.faults.slow import SlowLayer, SlowTransport
+from tests.plugins.impatience import impatient
 
 HELLO = {"type": "hello"}
 
 
-class SlowTransport(StartingLoopbackTransport):
-    """Answers of the server take their time, so that a test can do something meanwhile."""
+class NotedTransport(SlowTransport):
+    """Counts what the hub asks for, and breaks when it is told to."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name, delay=0.05)
+        super().__init__(name)
         self.interests = 0
         self.breaks = False
 
@@ -36,26 +36,28 @@ class SlowTransport(StartingLoopbackTransport):
         await super().hear(groups)
 
 
-class SlowLayer(TrunkChannelLayer):
+class NotedLayer(SlowLayer):
     def _make_transport(self, values: dict[str, Any]) -> Transport:
-        return SlowTransport(values["prefix"])
+        return NotedTransport(values["prefix"])
 
     @property
-    def transport(self) -> SlowTransport:
-        return cast(SlowTransport, self._hub.transport)
+    def transport(self) -> NotedTransport:
+        return cast(NotedTransport, self._hub.transport)
 
 
 @pytest.fixture
-async def layers(prefix: str, server: LoopbackServer, request: pytest.FixtureRequest) -> Any:
-    made = [SlowLayer(prefix=prefix, send_timeout=getattr(request, "param", 5)) for _ in range(2)]
+async def layers(prefix: str, server: LoopbackServer) -> Any:
+    made = [NotedLayer(prefix=prefix, send_timeout=20.0) for _ in range(2)]
     yield made
     server.release()
     for layer in made:
+        layer.transport.release_answers()
         await layer.close()
 
 
-async def begun(layer: SlowLayer, channel: str, group: str = "group") -> "asyncio.Task[None]":
-    """A group_add() that is on its way and not answered."""
+async def begun(layer: NotedLayer, channel: str, group: str = "group") -> "asyncio.Task[None]":
+    """A group_add() that is on its way, and not answered before the answers are released."""
+    layer.transport.hold_answers()
     before = layer.transport.asked_total
     joining = asyncio.create_task(layer.group_add(group, channel))
     await asyncio.sleep(0)
@@ -63,70 +65,69 @@ async def begun(layer: SlowLayer, channel: str, group: str = "group") -> "asynci
     return joining
 
 
-async def joined_behind(layer: SlowLayer, channel: str, server: LoopbackServer, *, count: int) -> None:
+async def joined_behind(layer: NotedLayer, channel: str, *, count: int) -> None:
     """One group_add(), and `count` more before the engine answers."""
     joining = [await begun(layer, channel)]
-    server.hang()
     joining += [asyncio.create_task(layer.group_add(f"g{number}", channel)) for number in range(count)]
     await asyncio.sleep(0)
-    server.release()
+    layer.transport.release_answers()
     await asyncio.gather(*joining)
 
 
-async def reaches(here: SlowLayer, there: SlowLayer, channel: str, group: str = "group") -> None:
+async def reaches(here: NotedLayer, there: NotedLayer, channel: str, group: str = "group") -> None:
     await here.group_send(group, HELLO)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await there.receive(channel) == HELLO
 
 
-async def test_joins_behind_one_another_share_the_next_question(
-    layers: list[SlowLayer], server: LoopbackServer
-) -> None:
+async def test_joins_behind_one_another_share_the_next_question(layers: list[NotedLayer]) -> None:
     here, there = layers
     channel = await there.new_channel()
-    await joined_behind(there, channel, server, count=50)
+    await joined_behind(there, channel, count=50)
     assert there.transport.asked_total == 2
     assert there.transport.interests == 0
     for group in ("group", "g0", "g49"):
         await reaches(here, there, channel, group)
 
 
-async def test_very_many_at_once_are_for_the_hubs_thread(layers: list[SlowLayer], server: LoopbackServer) -> None:
+async def test_very_many_at_once_are_for_the_hubs_thread(layers: list[NotedLayer]) -> None:
     _, there = layers
     channel = await there.new_channel()
-    await joined_behind(there, channel, server, count=501)
+    await joined_behind(there, channel, count=501)
     assert (there.transport.asked_total, there.transport.interests) == (1, 1)
 
 
-@pytest.mark.parametrize("layers", [0.5], indirect=True, ids=["impatient"])
-async def test_answer_that_never_comes(layers: list[SlowLayer], server: LoopbackServer) -> None:
+async def test_answer_that_never_comes(layers: list[NotedLayer], server: LoopbackServer) -> None:
     here, there = layers
     channel = await there.new_channel()
-    joining = await begun(there, channel)
-    behind = asyncio.create_task(there.group_add("behind", channel))
-    server.hang()
-    for each in (joining, behind):
-        with pytest.raises(TransportUnavailable, match=r"within send_timeout=0\.5 s"):
-            await each
+    with impatient(there, 0.5):
+        joining = await begun(there, channel)
+        behind = asyncio.create_task(there.group_add("behind", channel))
+        server.hang()
+        for each in (joining, behind):
+            with pytest.raises(TransportUnavailable, match=r"within send_timeout=0\.5 s"):
+                await each
     server.release()
+    there.transport.release_answers()
     await there.group_add("group", channel)
     await there.group_add("behind", channel)
     await reaches(here, there, channel)
     await reaches(here, there, channel, "behind")
 
 
-async def test_connection_that_is_lost_before_the_answer(layers: list[SlowLayer], server: LoopbackServer) -> None:
+async def test_connection_that_is_lost_before_the_answer(layers: list[NotedLayer], server: LoopbackServer) -> None:
     here, there = layers
     channel = await there.new_channel()
     joining = await begun(there, channel)
     behind = asyncio.create_task(there.group_add("behind", channel))
     server.drop_connections()
+    there.transport.release_answers()
     await asyncio.gather(joining, behind)
     await reaches(here, there, channel)
     await reaches(here, there, channel, "behind")
 
 
-async def test_layer_that_is_closed_before_the_answer(layers: list[SlowLayer], server: LoopbackServer) -> None:
+async def test_layer_that_is_closed_before_the_answer(layers: list[NotedLayer], server: LoopbackServer) -> None:
     here, there = layers
     channel = await there.new_channel()
     await here.new_channel()
@@ -134,24 +135,26 @@ async def test_layer_that_is_closed_before_the_answer(layers: list[SlowLayer], s
     server.hang()
     await there.close()
     server.release()
+    there.transport.release_answers()
     with pytest.raises(TransportUnavailable, match="closed"):
         await joining
     await there.group_add("group", channel)
     await reaches(here, there, channel)
 
 
-async def test_join_that_is_cancelled_before_the_answer(layers: list[SlowLayer]) -> None:
+async def test_join_that_is_cancelled_before_the_answer(layers: list[NotedLayer]) -> None:
     here, there = layers
     channel = await there.new_channel()
     joining = await begun(there, channel)
     joining.cancel()
     await asyncio.wait({joining})
+    there.transport.release_answers()
     await there.group_add("group", channel)
     assert there.transport.asked_total <= 2
     await reaches(here, there, channel)
 
 
-async def test_loop_that_is_closed_before_the_answer(layers: list[SlowLayer]) -> None:
+async def test_loop_that_is_closed_before_the_answer(layers: list[NotedLayer]) -> None:
     here, there = layers
     channel = await there.new_channel()
 
@@ -172,7 +175,7 @@ async def test_loop_that_is_closed_before_the_answer(layers: list[SlowLayer]) ->
     await reaches(here, there, channel, "other")
 
 
-async def test_transport_that_fails_in_a_way_it_should_not(layers: list[SlowLayer]) -> None:
+async def test_transport_that_fails_in_a_way_it_should_not(layers: list[NotedLayer]) -> None:
     here, there = layers
     channel = await there.new_channel()
     there.transport.breaks = True
@@ -183,7 +186,7 @@ async def test_transport_that_fails_in_a_way_it_should_not(layers: list[SlowLaye
     await reaches(here, there, channel)
 
 
-async def test_what_was_left_is_not_heard_any_more(layers: list[SlowLayer], server: LoopbackServer) -> None:
+async def test_what_was_left_is_not_heard_any_more(layers: list[NotedLayer], server: LoopbackServer) -> None:
     """The hub's own knowledge of what the engine was told does not hold what callers told it."""
     _, there = layers
     channel = await there.new_channel()
@@ -195,7 +198,7 @@ async def test_what_was_left_is_not_heard_any_more(layers: list[SlowLayer], serv
 
 
 @pytest.mark.parametrize("seconds", [1.0])
-async def test_joins_and_leaves_while_the_hub_sweeps(layers: list[SlowLayer], seconds: float) -> None:
+async def test_joins_and_leaves_while_the_hub_sweeps(layers: list[NotedLayer], seconds: float) -> None:
     """Whoever has joined is reached, though the hub asks the engine to forget groups all the time."""
     here, there = layers
     channel = await there.new_channel()

@@ -4,44 +4,34 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportError, TransportUnavailable
-from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
-from channels_trunk.testing.starting import StartingLoopbackTransport
 from channels_trunk.testing.transports import LoopbackServer
-from channels_trunk.transports.base import Transport
+from tests.faults.slow import SlowLayer
+from tests.plugins.impatience import impatient
 
 HELLO = {"type": "hello"}
 
 
-class SlowLayer(TrunkChannelLayer):
-    """Confirmations take their time, so that a test can do something meanwhile."""
-
-    def _make_transport(self, values: dict[str, Any]) -> Transport:
-        return StartingLoopbackTransport(values["prefix"], delay=0.1)
-
-    @property
-    def transport(self) -> StartingLoopbackTransport:
-        return cast(StartingLoopbackTransport, self._hub.transport)
-
-
 @pytest.fixture
 async def layers(prefix: str, server: LoopbackServer) -> Any:
-    made = [SlowLayer(prefix=prefix, send_timeout=1.0) for _ in range(2)]
+    made = [SlowLayer(prefix=prefix, send_timeout=20.0) for _ in range(2)]
     yield made
     server.release()
     for layer in made:
+        layer.transport.release_answers()
         await layer.close()
 
 
 async def begun(layer: SlowLayer, channel: str) -> "asyncio.Task[None]":
-    """A send() that is on its way and not confirmed."""
+    """A send() that is on its way, and not confirmed before the answers are released."""
+    layer.transport.hold_answers()
     before = layer.transport.started_total
     sending = asyncio.create_task(layer.send(channel, HELLO))
     await asyncio.sleep(0)
@@ -59,27 +49,27 @@ async def connected(here: SlowLayer, there: SlowLayer) -> str:
 async def test_answer_that_never_comes(layers: list[SlowLayer], server: LoopbackServer) -> None:
     here, there = layers
     channel = await connected(here, there)
-    sending = await begun(here, channel)
-    server.hang()
-    with pytest.raises(TransportUnavailable, match="did not answer within send_timeout"):
-        await sending
+    with impatient(here, 1.0):
+        sending = await begun(here, channel)
+        server.hang()
+        with pytest.raises(TransportUnavailable, match="did not answer within send_timeout"):
+            await sending
     server.release()
+    here.transport.release_answers()
     await here.send(channel, HELLO)
     assert await there.receive(channel) == HELLO
 
 
-async def test_answer_that_does_not_come_as_the_engine_takes_nothing(
-    layers: list[SlowLayer], server: LoopbackServer
-) -> None:
+async def test_answer_that_does_not_come_as_the_engine_takes_nothing(layers: list[SlowLayer]) -> None:
     """It was on its way well before the engine said so, and its time is over first."""
     here, there = layers
     channel = await connected(here, there)
-    sending = await begun(here, channel)
-    server.hang()
-    here._hub.context.sink.stalled("its memory is full")
-    with pytest.raises(TransportUnavailable, match="its memory is full"):
-        await sending
-    server.release()
+    with impatient(here, 1.0):
+        sending = await begun(here, channel)
+        here._hub.context.sink.stalled("its memory is full")
+        with pytest.raises(TransportUnavailable, match="its memory is full"):
+            await sending
+    here.transport.release_answers()
     here._hub.context.sink.stalled("")
     await here.send(channel, {"type": "behind"})
     assert [(await there.receive(channel))["type"] for _ in range(2)] == ["hello", "behind"]
@@ -100,6 +90,7 @@ async def test_what_waits_behind_an_answer_that_never_came(layers: list[SlowLaye
     with pytest.raises(TransportUnavailable, match="its memory is full"):
         await sending
     server.release()
+    here.transport.release_answers()
     here._hub.context.sink.stalled("")
     await behind
     assert [(await there.receive(channel))["type"] for _ in range(2)] == ["hello", "behind"]
@@ -112,6 +103,7 @@ async def test_connection_that_is_lost_before_the_answer(layers: list[SlowLayer]
     behind = asyncio.create_task(here.send(channel, {"type": "behind"}))
     await asyncio.sleep(0)
     server.drop_connections()
+    here.transport.release_answers()
     with pytest.raises(TransportUnavailable):
         await sending
     await behind
@@ -122,7 +114,10 @@ async def test_close_waits_for_the_answer(layers: list[SlowLayer]) -> None:
     here, there = layers
     channel = await connected(here, there)
     sending = await begun(here, channel)
-    await here.close()
+    closing = asyncio.create_task(here.close())
+    await asyncio.sleep(0)
+    here.transport.release_answers()
+    await closing
     await sending
     assert await there.receive(channel) == HELLO
 
@@ -135,6 +130,8 @@ async def test_what_comes_meanwhile_goes_behind_it(layers: list[SlowLayer]) -> N
     await asyncio.sleep(0)
     thread = threading.Thread(target=here.sync.send, args=(channel, {"type": "last"}), daemon=True)
     thread.start()
+    await eventually(lambda: len(here._hub.publisher) == 21)
+    here.transport.release_answers()
     await asyncio.gather(*sending)
     got = [await there.receive(channel) for _ in range(22)]
     assert got[0] == HELLO
@@ -157,6 +154,7 @@ async def test_a_start_that_is_interrupted_sends_nothing_twice(
         raise TimeoutError("time is up")
 
     monkeypatch.setattr(here.transport, "start", interrupted)
+    here.transport.hold_answers()
     with caplog.at_level(logging.ERROR, "channels_trunk"):
         if blocking:
             with pytest.raises(TimeoutError, match="time is up"):
@@ -165,6 +163,7 @@ async def test_a_start_that_is_interrupted_sends_nothing_twice(
             with pytest.raises(TransportError, match="time is up"):
                 await here.send(channel, HELLO)
     assert "the transport failed in a way it should not" in caplog.text
+    here.transport.release_answers()
     await here.send(channel, {"type": "behind"})
     assert [(await there.receive(channel))["type"] for _ in range(2)] == ["hello", "behind"]
 
