@@ -115,6 +115,10 @@ class Commands:
             return False
         return True
 
+    async def exchange(self, channel: str, message: Message) -> Message | None:
+        """Send unless the channel is full, and receive, in no time; None if it was full."""
+        return await self.receive(channel) if await self.has_room(channel, message) else None
+
     async def collect(self, channel: str, *, count: int, within: float = 20) -> list[Message]:
         """Receive up to `count` messages; return what came in time."""
         got: list[Message] = []

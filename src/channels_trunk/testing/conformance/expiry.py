@@ -1,7 +1,8 @@
 """Rules about time: messages that nobody reads, and memberships that nobody renews.
 
 None of them waits for a time to pass: a channel with the capacity of one message takes a second one when, and only
-when, the first has expired. So the room that becomes free tells that the time has come.
+when, the first has expired. So the room that becomes free tells that the time has come. Nor is any of them misled by a
+machine that stands still for a moment: what has ended too early is told from what was looked at too late.
 """
 
 import time
@@ -71,8 +72,11 @@ class ExpiryRules:
         began = time.monotonic()
         await here.group_send(group, OLD)
         await self._outlived_elsewhere(rig, began, sender=here, owner=there, channel=gone)
+        # Received as it comes: the mark lives no longer than the others.
+        waiting = there.start("receive", gone)
         await here.group_send(group, {"type": "to the group"})
-        await assert_nothing_waits(there, gone, sender=here)
+        await rig.eventually(lambda: here.has_room(gone, MARK))
+        assert await waiting == MARK
 
     @rule("expiry", "groups", "capacity")
     async def test_channel_that_is_read_stays_in_its_groups(self, rig: Rig) -> None:
@@ -94,7 +98,8 @@ class ExpiryRules:
         for sender in (here, there):
             began = time.monotonic()
             await here.group_add(group, channel)
-            assert await self._still_member(here, sender=sender, group=group, channel=channel)
+            is_member = await self._still_member(here, sender=sender, group=group, channel=channel)
+            assert is_member or time.monotonic() - began > short * 0.9
             await eventually(
                 partial(self._no_member, here, sender=sender, group=group, channel=channel),
                 within=short + rig.seconds(5),
@@ -103,19 +108,23 @@ class ExpiryRules:
 
     @rule("group_expiry", "groups")
     async def test_group_add_renews_the_membership(self, rig: Rig) -> None:
-        """The time counts from the latest group_add(): a neighbour that joined as early ends before."""
+        """The time counts from the latest group_add(): a membership that began later and is not renewed ends first."""
         short = rig.under_test.shortest_group_expiry
         here = rig.here(group_expiry=short)
         group, renewed_group = rig.name("group"), rig.name("renewed")
-        (channel,) = await here.join(group)
-        await here.group_add(renewed_group, channel)
+        (channel,) = await here.join(renewed_group)
+        await here.group_add(group, channel)
+        renewed_at = 0.0
 
         async def ended() -> bool:
+            nonlocal renewed_at
+            renewed_at = time.monotonic()
             await here.group_add(renewed_group, channel)
             return await self._no_member(here, sender=here, group=group, channel=channel)
 
         await eventually(ended, within=short + rig.seconds(5))
-        assert await self._still_member(here, sender=here, group=renewed_group, channel=channel)
+        is_member = await self._still_member(here, sender=here, group=renewed_group, channel=channel)
+        assert is_member or time.monotonic() - renewed_at > short * 0.9
 
     @rule("group_expiry", "groups")
     async def test_group_expiry_of_zero_means_never(self, rig: Rig) -> None:
@@ -136,7 +145,6 @@ class ExpiryRules:
     async def _outlived(self, rig: Rig, *, sender: Commands | Peer, channel: str) -> None:
         began = time.monotonic()
         assert await sender.has_room(channel, OLD)
-        assert not await sender.has_room(channel, NEW)
         await eventually(lambda: sender.has_room(channel, NEW), within=self._long(rig))
         assert time.monotonic() - began > rig.under_test.shortest_expiry * 0.9
 
@@ -145,9 +153,9 @@ class ExpiryRules:
     ) -> None:
         # That the sender is told of a full channel shows that OLD has arrived; then the owner waits for room.
         await rig.eventually(lambda: self._full(sender, channel))
-        await eventually(lambda: owner.has_room(channel, NEW), within=self._long(rig))
+        got = await eventually(lambda: owner.call("exchange", channel, NEW), within=self._long(rig))
         assert time.monotonic() - began > rig.under_test.shortest_expiry * 0.9
-        assert await owner.receive(channel) == NEW
+        assert got == NEW
 
     async def _full(self, sender: Commands | Peer, channel: str) -> bool:
         return not await sender.has_room(channel, NEW)
