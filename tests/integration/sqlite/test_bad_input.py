@@ -15,6 +15,7 @@ from channels_trunk.layers import SQLiteChannelLayer
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.testing.waiting import eventually
 from tests.integration.sqlite.bad_input import BOUND, layers_closed, proves_itself, reaches
+from tests.plugins.impatience import impatient
 
 Call = Callable[[SQLiteChannelLayer], Awaitable[Any]]
 X = {"type": "x"}
@@ -154,8 +155,8 @@ async def test_layers_with_one_prefix_and_different_keys_do_not_read_each_other(
     caplog.set_level(logging.DEBUG)
     path = tmp_path / "x.sqlite3"
     async with layers_closed() as layers:
-        here, friend = layers(path, send_timeout=1.0, **left), layers(path, send_timeout=1.0, **left)
-        stranger = layers(path, send_timeout=1.0, **right)
+        here, friend = layers(path, **left), layers(path, **left)
+        stranger = layers(path, **right)
         channel = await stranger.new_channel()
         await stranger.group_add("room", channel)
         waiting = asyncio.create_task(stranger.receive(channel))
@@ -164,7 +165,8 @@ async def test_layers_with_one_prefix_and_different_keys_do_not_read_each_other(
         await eventually(lambda: stranger.stats().skipped_frames_total >= 2, within=BOUND)
         assert not waiting.done()
         # What needs an answer says so, in time.
-        with pytest.raises(TransportUnavailable, match=r"another process did not answer within send_timeout=1 s"):
+        unanswered = r"another process did not answer within send_timeout=0\.5 s"
+        with impatient(here, 0.5), pytest.raises(TransportUnavailable, match=unanswered):
             await asyncio.wait_for(here.group_add("room", channel), BOUND)
         await reaches(here, friend)
         await reaches(friend, here)

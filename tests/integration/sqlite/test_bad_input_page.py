@@ -12,6 +12,7 @@ from channels.exceptions import ChannelFull, MessageTooLarge
 from channels_trunk import config, exceptions
 from channels_trunk.layers import SQLiteChannelLayer
 from tests.integration.sqlite.bad_input import BOUND, holding_lock, layers_closed
+from tests.plugins.impatience import impatient
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "errors.md"
 A_NODE = "specific.tkaaaaaaaaaaaaaaaa!1"
@@ -59,17 +60,19 @@ async def _receive_elsewhere(layer: SQLiteChannelLayer) -> None:
 
 async def _locked(tmp_path: Path) -> None:
     async with layers_closed() as layers:
-        layer = layers(tmp_path / "x.sqlite3", send_timeout=0.2)
+        layer = layers(tmp_path / "x.sqlite3")
         await layer.new_channel()
-        with holding_lock(tmp_path / "x.sqlite3"):
+        with holding_lock(tmp_path / "x.sqlite3"), impatient(layer, 0.2):
             await asyncio.wait_for(layer.send("jobs", X), BOUND)
 
 
 async def _other_keys(tmp_path: Path) -> None:
     async with layers_closed() as layers:
-        here = layers(tmp_path / "x.sqlite3", symmetric_encryption_keys=["a"], send_timeout=0.5)
-        there = layers(tmp_path / "x.sqlite3", symmetric_encryption_keys=["b"])
-        await asyncio.wait_for(here.group_add("room", await there.new_channel()), BOUND)
+        here, there = (layers(tmp_path / "x.sqlite3", symmetric_encryption_keys=[key]) for key in "ab")
+        await here.new_channel()
+        channel = await there.new_channel()
+        with impatient(here, 0.5):
+            await asyncio.wait_for(here.group_add("room", channel), BOUND)
 
 
 async def _in_no_directory(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from channels_trunk.layers import SQLiteChannelLayer
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.testing.waiting import eventually
 from tests.integration.sqlite.bad_input import BOUND, layers_closed, proves_itself
+from tests.plugins.impatience import impatient
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -187,9 +188,12 @@ async def test_a_table_of_somebody_elses_of_our_name_is_an_error_in_time(tmp_pat
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE trunk_meta (their_own TEXT)")
     async with layers_closed() as layers:
-        layer = layers(path, send_timeout=0.5)
-        with pytest.raises(TransportError, match="no such column"):
+        layer = layers(path)
+        waiting = asyncio.create_task(layer.receive("jobs"))
+        await eventually(lambda: "no such column" in layer.health().detail, within=BOUND)
+        with impatient(layer, 0.5), pytest.raises(TransportError, match="no such column"):
             await asyncio.wait_for(layer.send("jobs", {"type": "x"}), BOUND)
+        waiting.cancel()
 
 
 async def test_a_network_file_system_is_warned_of(

@@ -30,7 +30,6 @@ CAN_UNSHARE = (
     and subprocess.run(["unshare", "--mount", "--map-root-user", "true"], capture_output=True, check=False).returncode
     == 0
 )
-IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0
 
 
 # --- full
@@ -67,7 +66,7 @@ async def _fill(layer: SQLiteChannelLayer, sent: list[int]) -> None:
 
 async def test_a_database_that_has_reached_its_limit(limited: Path, tmp_path: Path) -> None:
     async with layers_closed() as layers:
-        layer = layers(database="limited", send_timeout=1.0, capacity=10_000)
+        layer = layers(database="limited", capacity=10_000)
         bystander = layers(tmp_path / "other.sqlite3")
         waiting = asyncio.create_task(layer.receive("other-jobs"))
         sent: list[int] = []
@@ -91,8 +90,8 @@ import resource, signal
 
 async def main():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    layer = SQLiteChannelLayer(path=path, send_timeout=1.0, capacity=10**6)
-    bystander = SQLiteChannelLayer(path=path + ".other", send_timeout=1.0)
+    layer = SQLiteChannelLayer(path=path, capacity=10**6)
+    bystander = SQLiteChannelLayer(path=path + ".other")
     await proves_itself(layer)
     size = os.path.getsize(path + "-wal") + 200_000
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -128,7 +127,7 @@ def test_files_that_may_not_grow(tmp_path: Path) -> None:
     assert kind == "TransportUnavailable"
     assert f"SQLite file {tmp_path}/x.sqlite3: " in text
     assert "the file system failed" in text or "the disk is full" in text
-    assert seconds < 5
+    assert seconds < 20
 
 
 FULL_DISK = """
@@ -136,8 +135,8 @@ import subprocess
 
 async def main():
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", path], check=True)
-    layer = SQLiteChannelLayer(path=path + "/x.sqlite3", send_timeout=1.0, capacity=10**6)
-    bystander = SQLiteChannelLayer(path=path + ".other", send_timeout=1.0)
+    layer = SQLiteChannelLayer(path=path + "/x.sqlite3", capacity=10**6)
+    bystander = SQLiteChannelLayer(path=path + ".other")
     await proves_itself(layer)
     sent, failure = 0, ["", "", 0]
     with open(path + "/ballast", "wb") as ballast:
@@ -168,7 +167,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     for kind, text, seconds in (found["failure"], found["jobs"]):
         assert kind == "TransportUnavailable"
         assert f"SQLite file {directory}/x.sqlite3: the disk is full" in text
-        assert seconds < 5
+        assert seconds < 20
 
 
 # --- read-only
@@ -182,7 +181,7 @@ async def main():
     await writable.close()
     subprocess.run(["mount", "--bind", path, path], check=True)
     subprocess.run(["mount", "-o", "remount,ro,bind", path], check=True)
-    layer = SQLiteChannelLayer(path=path + "/x.sqlite3", send_timeout=1.0)
+    layer = SQLiteChannelLayer(path=path + "/x.sqlite3")
     outcomes = [await attempt(layer.send("jobs", {"type": "x"})), await attempt(layer.receive("jobs"))]
     bystander = SQLiteChannelLayer(path=path + ".other")
     await proves_itself(bystander)
@@ -212,7 +211,7 @@ def test_a_file_system_that_may_only_be_read(tmp_path: Path) -> None:
             f"SQLite file {directory}/x.sqlite3: the directory {directory} cannot be written by this process; SQLite "
             f"makes files beside the database there"
         )
-        assert seconds < 5
+        assert seconds < 20
 
 
 AS_ANOTHER_USER = """
@@ -221,15 +220,23 @@ async def main():
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
-    layer = SQLiteChannelLayer(path=path, send_timeout=1.0)
+    layer = SQLiteChannelLayer(path=path)
     outcomes = [await attempt(layer.send("jobs", {"type": "x"})), await attempt(layer.receive("jobs"))]
     await layer.close()
     return outcomes
 """
 
 
-def _only_readable(tmp_path: Path) -> Path:
-    path = tmp_path / "public" / "x.sqlite3"
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder that another user may enter; pytest closes its own whenever another run of it begins."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def _only_readable(folder: Path) -> Path:
+    path = folder / "public" / "x.sqlite3"
     path.parent.mkdir(mode=0o777)
     path.parent.chmod(0o777)
     path.touch()
@@ -237,14 +244,14 @@ def _only_readable(tmp_path: Path) -> Path:
     return path
 
 
-def _unreadable(tmp_path: Path) -> Path:
-    path = _only_readable(tmp_path)
+def _unreadable(folder: Path) -> Path:
+    path = _only_readable(folder)
     path.chmod(0)
     return path
 
 
-def _in_a_closed_directory(tmp_path: Path) -> Path:
-    path = _only_readable(tmp_path)
+def _in_a_closed_directory(folder: Path) -> Path:
+    path = _only_readable(folder)
     path.chmod(0o666)
     path.parent.chmod(0o555)
     return path
@@ -260,13 +267,8 @@ def _in_a_closed_directory(tmp_path: Path) -> Path:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="rights of files are a matter of Unix")
-def test_files_of_other_users(prepare: Any, text: str, tmp_path: Path) -> None:
-    path: Path = prepare(tmp_path)
-    # The directories above must let another user pass.
-    root = Path(tempfile.gettempdir())  # it is open to all
-    for parent in path.parent.parents if IS_ROOT else []:
-        if root in parent.parents:
-            parent.chmod(0o755)
+def test_files_of_other_users(prepare: Any, text: str, passable: Path) -> None:
+    path: Path = prepare(passable)
     try:
         outcomes = run_child(AS_ANOTHER_USER, path)
     finally:
@@ -275,4 +277,4 @@ def test_files_of_other_users(prepare: Any, text: str, tmp_path: Path) -> None:
     for kind, said, seconds in outcomes:
         assert kind == "OptionsError"
         assert said.startswith(text.format(path=path, parent=path.parent))
-        assert seconds < 5
+        assert seconds < 20
