@@ -7,6 +7,7 @@ import pytest
 from channels_trunk.exceptions import SchemaMismatch, TransportUnavailable
 from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
+from tests.integration.patience import send_timeout
 from tests.integration.postgres.conftest import GAP, HELLO, MakeLayer, ask, is_away, is_ok, member, works
 from tests.integration.postgres.load import PROCESSES, check_at_most_once, check_streams, crew
 from tests.plugins.servers.postgres import OwnPostgresFactory
@@ -62,6 +63,7 @@ async def test_a_crash_is_a_gap_and_is_said(make_layer: MakeLayer, own_postgres:
     await here.send("jobs", HELLO)
     server.restart_immediate()
     assert await next_of(there, channel) == GAP
+    await eventually(lambda: here.stats().gaps_total, within=20)  # it may not have noticed yet
     await is_ok(here, there)
     assert here.stats().gaps_total == there.stats().gaps_total == 1
     await here.group_send("members", HELLO)
@@ -110,16 +112,22 @@ async def test_connections_that_lead_to_a_standby_wait_for_its_promotion(
 ) -> None:
     pair = postgres_pair()
     dsn = pair.fresh_database()
-    here = make_layer(dsn, send_timeout=1)
+    here = make_layer(dsn)
     await works(here, here)
     pair.wait_for_standby()
     pair.address.retarget(pair.standby.host, pair.standby.port)
     pair.address.cut()
-    with pytest.raises(Exception, match=r"recovery|read-only|unlogged"):
-        await here.send("jobs", HELLO)
-    assert here.health().state == "away"
+    receiving = asyncio.ensure_future(here.receive("jobs"))
+    await eventually(lambda: "the server is a standby in recovery" in here.health().detail, within=20)
+    for _ in range(3):  # it goes on trying, however long that takes
+        with send_timeout(here, 1), pytest.raises(TransportUnavailable, match="the server is a standby in recovery"):
+            await here.send("jobs", HELLO)
+        assert here.health().state == "away"
+    assert not receiving.done()
     pair.promote()
     await is_ok(here)
+    await here.send("jobs", HELLO)
+    assert await asyncio.wait_for(receiving, 20) == HELLO
     await works(here, here)
 
 
@@ -147,9 +155,10 @@ async def test_an_operator_empties_the_tables(make_layer: MakeLayer, postgres_da
 
 async def test_a_schema_that_is_dropped_is_said(make_layer: MakeLayer, postgres_database: str) -> None:
     ask(postgres_database, "CREATE SCHEMA rooms")
-    here = make_layer(postgres_database, schema="rooms", send_timeout=1)
+    here = make_layer(postgres_database, schema="rooms")
     await works(here, here)
     ask(postgres_database, "DROP SCHEMA rooms CASCADE")
-    await eventually(lambda: said_no(here), within=20)
+    with send_timeout(here, 1):
+        await eventually(lambda: said_no(here), within=20)
     ask(postgres_database, "CREATE SCHEMA rooms")
     await works(here, here)

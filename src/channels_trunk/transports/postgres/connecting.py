@@ -17,6 +17,7 @@ from .wire import Notice, Statement, Wire
 __all__ = ["MINIMUM_SERVER", "connect", "ensure_schema", "find_names"]
 
 MINIMUM_SERVER = 12_00_00
+_FIND_OUT = "SELECT pg_backend_pid(), current_setting('default_transaction_isolation'), pg_is_in_recovery()"
 # For our own sessions, whatever the role or the database has for the application's. What is stored is UNLOGGED, so a
 # commit has nothing to wait for; a role's time limits are for its statements, not for ours, which wait for each other.
 # A process that stands still in the middle of a transaction does not keep what it has taken out of a normal channel.
@@ -74,7 +75,11 @@ async def _connected(
 
 
 async def _set_up(wire: Wire, settings: PostgresSettings) -> None:
-    [(pid, isolation)] = await wire.simple("SELECT pg_backend_pid(), current_setting('default_transaction_isolation')")
+    [(pid, isolation, is_standby)] = await wire.simple(_FIND_OUT)
+    if is_standby:
+        # It will be promoted, or the address lead to the primary again. Its unlogged tables it refuses to show in words
+        # that could mean anything.
+        raise TransportUnavailable(f"{settings.where}: the server is a standby in recovery, which only reads")
     if pid == wire.pid:
         await wire.script(_SET_UP + (f"; SET ROLE {_quoted(settings.role)}" if settings.role else ""))
     else:
