@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.testing import eventually
 from channels_trunk.transports.base import Busy
+from channels_trunk.transports.database import part
 from channels_trunk.transports.database import transport as module
 from channels_trunk.transports.database.log import Found, Log
 from channels_trunk.transports.database.nodes import Nodes
+from channels_trunk.transports.database.session import Session
 from tests.integration.database.conftest import MakeLayer, in_thread, meet
 from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
 
@@ -104,10 +107,39 @@ async def test_a_thread_that_was_stuck_delivers_nothing_when_it_goes_on(
         assert await other.receive(channel) == {"type": "last"}
 
 
+async def test_openings_that_fail_forget_no_position(
+    database: DjangoDatabase, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent meanwhile comes when one succeeds."""
+    one, other = make_layer(database), make_layer(database)
+    await meet(one, other)
+    channel = await other.new_channel()
+    real, node = Session._connect, other._hub.context.node
+    refused, back = [], threading.Event()
+
+    def connect(self: Session) -> None:
+        if threading.current_thread().name.endswith(node) and not back.is_set():
+            refused.append(self.was_there)
+            raise TransportUnavailable("no connection")
+        real(self)
+
+    monkeypatch.setattr(Session, "_connect", connect)
+    other._hub.context.sink.lost(RuntimeError("cut"))
+    await eventually(lambda: len(refused) > 2, within=20)
+    for number in range(5):
+        await one.send(channel, {"type": "n", "number": number})
+    back.set()
+    async with asyncio.timeout(20):
+        assert [(await other.receive(channel))["number"] for _ in range(5)] == list(range(5))
+    assert all(refused)
+    assert other.stats().gaps_total == 0
+
+
 async def test_an_answer_to_the_roll_that_was_not_written_is_written_later(
     sqlite_alias: DjangoDatabase, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the caller takes this node for gone."""
+    monkeypatch.setattr(part, "HEARTBEAT", 600)  # that would write it, too
     one, other = make_layer(sqlite_alias), make_layer(sqlite_alias)
     await meet(one, other)
     node, real = other._hub.context.node, Nodes.heartbeat
@@ -122,4 +154,4 @@ async def test_an_answer_to_the_roll_that_was_not_written_is_written_later(
 
     monkeypatch.setattr(Nodes, "heartbeat", heartbeat)
     assert await one.peers()
-    await eventually(lambda: len(answers) > 1, within=3)
+    await eventually(lambda: len(answers) > 1, within=20)

@@ -51,10 +51,16 @@ class Place(NamedTuple):
 
 
 class Part:
-    """From one connection's begin to its end."""
+    """From one connection's begin to its end; it reads on from `place`, if that is still there."""
 
     def __init__(
-        self, session: Session, settings: DatabaseSettings, context: NodeContext, *, unsettled: list[Unsettled]
+        self,
+        session: Session,
+        settings: DatabaseSettings,
+        context: NodeContext,
+        *,
+        place: Place | None,
+        unsettled: list[Unsettled],
     ) -> None:
         self._session = session
         self._settings = settings
@@ -74,7 +80,8 @@ class Part:
         self._pace = Pace(
             settings.polling_interval, settings.polling_idle_timeout, in_a_file=settings.is_a_file, now=now
         )
-        self._place: Place | None = None
+        # From here on and not from begin(), which may not come to it: what follows must know, too.
+        self._place = place
         self._stamp = (0, 0)  # the ranks at the ends of the queues, when they were looked at
         self._queues_checked_at = self._looked_at = self._said_here_at = now
         self._roll = -1
@@ -87,15 +94,14 @@ class Part:
 
     # --- begin and end
 
-    def begin(self, place: Place | None) -> None:
-        """Take part, from `place` on if that is still there."""
+    def begin(self) -> None:
+        """Take part."""
         with self._session.translated():
             self._session.ensure()
             for name in _MODELS:
                 fields = [field.attname for field in self._session.model(name).model._meta.concrete_fields]
                 list(self._session.model(name).values_list(*fields)[:1])
         self.claiming.settle()
-        self._place = place
         self._take_part()
 
     def _take_part(self) -> None:

@@ -65,7 +65,7 @@ class DatabaseTransport(StartingTransport):
         settings = self._find_settings()
         session = Session(settings, away=self._lost, stalled=context.sink.stalled)
         session.was_there = self._place is not None
-        part = Part(session, settings, context, unsettled=self._unsettled)
+        part = Part(session, settings, context, place=self._place, unsettled=self._unsettled)
         worker = Worker(f"channels-trunk-db-{context.node}", look=part.look, end=session.end, clock=context.clock)
         part.look_soon = worker.look_within
         part.watch(self._watched)
@@ -76,7 +76,7 @@ class DatabaseTransport(StartingTransport):
         give_up_at = context.clock.monotonic() + _OPEN_PATIENCE
         while True:
             try:
-                await self._do(partial(part.begin, self._place))
+                await self._do(part.begin)
             except Busy:
                 if session.failure is not None:
                     raise session.failure from None
