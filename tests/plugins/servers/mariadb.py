@@ -109,8 +109,10 @@ def _process(folder: Path, *, port: int, password: str) -> Process:
     if installer is None:
         raise ServerError(MARIADB.remedy())
     data, first = folder / "data", folder / "first.sql"
+    # Not /tmp: a server that starts removes the temporary tables that it finds, another one's that runs, too.
+    own_folders = [f"--datadir={data}", f"--tmpdir={folder}"]
     run_as_account(
-        [installer, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"],
+        [installer, "--no-defaults", *own_folders, "--auth-root-authentication-method=normal", "--skip-test-db"],
         folder=folder,
     )
     # Run at each start. The installer's administrator has no password: from now on it comes by the socket alone.
@@ -119,7 +121,7 @@ def _process(folder: Path, *, port: int, password: str) -> Process:
         f"CREATE OR REPLACE USER {ADMINISTRATOR}@'{LOOPBACK}' IDENTIFIED BY '{password}';\n"
         f"GRANT ALL ON *.* TO {ADMINISTRATOR}@'{LOOPBACK}' WITH GRANT OPTION;\n"
     )
-    places = [f"--datadir={data}", f"--port={port}", f"--socket={folder / 'socket'}", f"--init-file={first}"]
+    places = [*own_folders, f"--port={port}", f"--socket={folder / 'socket'}", f"--init-file={first}"]
     return Process([binary, "--no-defaults", *places, *OPTIONS], folder=folder)
 
 
