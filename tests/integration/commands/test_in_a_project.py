@@ -1,6 +1,7 @@
 """The doctor by manage.py, with a child process; and the checks that ask a database."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -58,8 +59,9 @@ def test_clocks_that_differ(tmp_path: Path) -> None:
     project = Project.tiny(tmp_path / "much", settings=shifted.format(3600))
     code, word, text = last(examined(project))
     assert (code, word) == (1, "clock-skew")
-    assert "the clock of the child process differs by 3600 s" in text or "differs by 3599 s" in text
-    code, found = examined(Project.tiny(tmp_path / "little", settings=shifted.format(-5)))
+    # What it takes to hear of its time is left out, on one side or the other.
+    assert re.search(r"the clock of the child process differs by 3(600|59\d) s", text)
+    code, found = examined(Project.tiny(tmp_path / "little", settings=shifted.format(-25)))
     assert [(finding["code"], finding["level"]) for finding in found[-2:]] == [
         ("clock-skew", "warning"),
         ("child", "ok"),
@@ -81,9 +83,9 @@ def test_a_child_with_a_file_of_its_own(tmp_path: Path) -> None:
     project = Project.tiny(
         tmp_path / "site", settings=f"{layers}{IN_CHILD}    os.chdir({str(tmp_path / 'elsewhere')!r})\n"
     )
-    code, word, text = last(examined(project, seconds=1))
+    code, word, text = last(examined(project, seconds=2))
     assert (code, word) == (1, "child-unreached")
-    assert text == "in a child process with the same settings: no message arrived within 1 s"
+    assert text == "in a child process with the same settings: no message arrived within 2 s"
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="needs a mount namespace of its own")

@@ -172,7 +172,7 @@ def test_a_file_of_a_later_version(tmp_path: Path, doctor: Doctor) -> None:
 def test_another_process_with_other_keys(
     tmp_path: Path, doctor: Doctor, neighbour: Callable[[TrunkChannelLayer], str]
 ) -> None:
-    config = {"path": str(tmp_path / "x"), "send_timeout": 0.5}
+    config = {"path": str(tmp_path / "x"), "send_timeout": 1.5}
     node = neighbour(SQLiteChannelLayer(**config, symmetric_encryption_keys=[ANOTHER]))
     done = doctor(SQLITE, **config, symmetric_encryption_keys=[STRONG])
     assert done.codes == ["settings", "engine", "round-trip", "peer-silent"]
@@ -181,7 +181,7 @@ def test_another_process_with_other_keys(
 
 def test_frames_that_cannot_be_opened(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "x")
-    stranger = SQLiteChannelLayer(path=path, symmetric_encryption_keys=[ANOTHER], send_timeout=0.5)
+    stranger = SQLiteChannelLayer(path=path, symmetric_encryption_keys=[ANOTHER])
     stranger.sync.new_channel()
     receive = SyncChannelLayer.receive
 
@@ -191,7 +191,7 @@ def test_frames_that_cannot_be_opened(tmp_path: Path, command: Command, monkeypa
 
     # It speaks while the doctor has its layers open.
     monkeypatch.setattr(SyncChannelLayer, "receive", speak_first)
-    config = {"path": path, "send_timeout": 0.5, "symmetric_encryption_keys": [STRONG]}
+    config = {"path": path, "send_timeout": 1.5, "symmetric_encryption_keys": [STRONG]}
     done = command(layers_of(SQLITE, **config), "trunk_doctor", "--json")
     stranger.sync.close()
     assert (done.codes[-1], done.error) == ("keys-differ", "default: keys-differ")

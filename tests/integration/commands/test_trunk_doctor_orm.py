@@ -240,7 +240,7 @@ def test_a_disk_that_is_full_for_sqlite(sqlite_file: Path, examined: Examined) -
 
 
 def test_another_process_with_other_keys(sqlite_alias: DjangoDatabase, examined: Examined) -> None:
-    common = {"prefix": "keys", "send_timeout": 0.5}
+    common = {"prefix": "keys", "send_timeout": 1.5}
     layer = DatabaseChannelLayer(database=sqlite_alias.alias, **common, symmetric_encryption_keys=[ANOTHER])
     layer.sync.new_channel()
     try:

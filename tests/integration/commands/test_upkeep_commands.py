@@ -106,7 +106,7 @@ def test_status_of_every_layer_of_ours(tmp_path: Path, command: Command) -> None
         "a": {"BACKEND": MEMORY, "CONFIG": {"prefix": "status"}},
         "b": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
         "c": {"BACKEND": SQLITE, "CONFIG": {"path": str(tmp_path / "missing" / "x")}},
-        "d": {"BACKEND": POSTGRES, "CONFIG": {"dsn": "postgresql://me:opensesame@127.0.0.1:9/x", "send_timeout": 0.2}},
+        "d": {"BACKEND": POSTGRES, "CONFIG": {"dsn": "postgresql://me:opensesame@127.0.0.1:9/x", "send_timeout": 1}},
     }
     done = command(layers, "trunk_status", "--json")
     found = {status["layer"]: (status["state"], status["detail"]) for status in done.data}

@@ -28,6 +28,7 @@ from channels_trunk.transports.database.session import Session
 from channels_trunk.transports.database.worker import GivenUp
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet
 from tests.integration.database.test_troubles import lock_held
+from tests.integration.patience import send_timeout
 from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
 
 # A row of 2,500 bytes takes a page, and the tables and indexes take some fifty.
@@ -278,15 +279,16 @@ async def test_what_fails_in_a_transaction_leaves_nothing(sqlite_alias: DjangoDa
 def limited(tmp_path: Path) -> Iterator[DjangoDatabase]:
     """A SQLite file that may have so many pages, and no more: no rights are needed to fill it."""
     path = tmp_path / "limited.sqlite3"
-    database = add_database("limited", sqlite_entry(path, init_command=f"PRAGMA max_page_count = {PAGES}"))
+    # What the real disk takes to sync is not to pass for a reason why a message is late.
+    commands = f"PRAGMA max_page_count = {PAGES}; PRAGMA synchronous = OFF"
+    database = add_database("limited", sqlite_entry(path, init_command=commands))
     migrate(database)
     yield database
     remove_database(database)
 
 
 async def test_a_full_disk(limited: DjangoDatabase, make_layer: MakeLayer) -> None:
-    one = make_layer(limited, send_timeout=0.5, capacity=10_000)
-    other = make_layer(limited, send_timeout=0.5, capacity=10_000)
+    one, other = make_layer(limited, capacity=10_000), make_layer(limited, capacity=10_000)
     await meet(one, other)
     waiting = asyncio.create_task(other.receive("other-jobs"))
     accepted: list[int] = []
@@ -296,7 +298,7 @@ async def test_a_full_disk(limited: DjangoDatabase, make_layer: MakeLayer) -> No
             await one.send("jobs", {"type": "job", "number": number, "text": "swordfish" * 280})
             accepted.append(number)
 
-    with pytest.raises(TransportUnavailable, match="full") as caught:
+    with send_timeout(one, 1.5), pytest.raises(TransportUnavailable, match="full") as caught:
         await fill()
     assert "swordfish" not in str(caught.value)
     assert len(accepted) > 10

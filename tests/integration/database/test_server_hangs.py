@@ -7,6 +7,7 @@ import pytest
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.testing import eventually
 from tests.integration.database.conftest import HELLO, MakeLayer, ProxyFactory, meet
+from tests.integration.patience import send_timeout
 from tests.plugins.django_databases import DjangoDatabase, add_database, remove_database
 
 
@@ -15,10 +16,10 @@ async def test_a_line_that_hangs(server_database: DjangoDatabase, make_layer: Ma
     line = proxy(direct.entry["HOST"], int(direct.entry["PORT"]))
     database = add_database(f"hanging_{direct.alias}", {**direct.entry, "HOST": line.host, "PORT": str(line.port)})
     try:
-        one, other = make_layer(database, send_timeout=0.5), make_layer(direct)
+        one, other = make_layer(database), make_layer(direct)
         await meet(one, other)
         line.hang()
-        with pytest.raises(TransportUnavailable):
+        with send_timeout(one, 0.5), pytest.raises(TransportUnavailable):
             await one.send("jobs", {"type": "lost"})
         # The line does not come back: the next attempt is over a new one.
         line.cut()
@@ -26,7 +27,9 @@ async def test_a_line_that_hangs(server_database: DjangoDatabase, make_layer: Ma
         await eventually(lambda: one.health().state == "ok", within=20)
         await meet(one, other)
         line.hang()
-        sending = asyncio.create_task(one.send("jobs", HELLO))
+        with send_timeout(one, 0.5):
+            sending = asyncio.create_task(one.send("jobs", HELLO))
+            await asyncio.sleep(0)
         async with asyncio.timeout(12):
             await one.close()
             with pytest.raises(TransportUnavailable):

@@ -7,6 +7,7 @@ import pytest
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.testing import eventually
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet
+from tests.integration.patience import send_timeout
 from tests.plugins.django_databases import add_database, mariadb_entry, migrate, postgres_entry, remove_database
 from tests.plugins.servers import OwnMariaDb, OwnPostgres, OwnPostgresFactory
 
@@ -33,7 +34,7 @@ async def test_a_server_that_is_restarted(
     database = add_database("own", entry)
     try:
         await in_thread(database.alias, lambda _: migrate(database))
-        one, other = make_layer(database, send_timeout=0.5), make_layer(database, send_timeout=30)
+        one, other = make_layer(database), make_layer(database, send_timeout=30)
         await meet(one, other)
         channel = await other.new_channel()
         await other.group_add("party", channel)
@@ -41,10 +42,11 @@ async def test_a_server_that_is_restarted(
         end = own_server.stop if in_order else own_server.kill
         await in_thread(database.alias, lambda _: end())
         await eventually(lambda: one.health().state != "ok", within=20)
-        with pytest.raises(TransportUnavailable, match="send_timeout"):
-            await one.send("jobs", {"type": "lost"})
-        with pytest.raises(TransportUnavailable, match="send_timeout"):
-            await one.group_send("party", {"type": "lost"})
+        with send_timeout(one, 0.5):
+            with pytest.raises(TransportUnavailable, match="send_timeout"):
+                await one.send("jobs", {"type": "lost"})
+            with pytest.raises(TransportUnavailable, match="send_timeout"):
+                await one.group_send("party", {"type": "lost"})
         sending = asyncio.create_task(other.send("jobs", {"type": "late"}))
         receiving = asyncio.create_task(one.receive("jobs"))
         await in_thread(database.alias, lambda _: own_server.start())

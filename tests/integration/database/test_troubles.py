@@ -19,9 +19,11 @@ from channels_trunk.exceptions import OptionsError, SchemaMismatch, TransportErr
 from channels_trunk.layers import DatabaseChannelLayer
 from channels_trunk.models import Node, QueuedMessage, Sequencer
 from channels_trunk.testing import eventually
+from channels_trunk.transports.database import part
 from channels_trunk.transports.database.beginning import Beginning
 from channels_trunk.transports.database.names import stored_name
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet, run_sql
+from tests.integration.patience import send_timeout
 from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
 
 TABLES = ("sequencer", "logrow", "queuedmessage", "member", "node")
@@ -69,9 +71,13 @@ async def test_a_lock_that_is_held_is_waited_for(database: DjangoDatabase, make_
 
 
 async def test_a_lock_that_is_held_for_too_long_is_said(database: DjangoDatabase, make_layer: MakeLayer) -> None:
-    one, other = make_layer(database, send_timeout=0.3), make_layer(database)
+    one, other = make_layer(database), make_layer(database)
     await meet(one, other)
-    with lock_held(database.alias, one.prefix), pytest.raises(TransportUnavailable, match="send_timeout"):
+    with (
+        lock_held(database.alias, one.prefix),
+        send_timeout(one, 0.3),
+        pytest.raises(TransportUnavailable, match="send_timeout"),
+    ):
         await one.send("jobs", HELLO)
     # A call that hangs longer than that is taken for a connection that is lost.
     await eventually(lambda: one.health().state == "ok", within=20)
@@ -93,9 +99,9 @@ def send_within_a_transaction(layer: DatabaseChannelLayer, connection: Any) -> N
 async def test_who_holds_the_lock_and_sends_is_told_what_to_do(
     sqlite_alias: DjangoDatabase, make_layer: MakeLayer
 ) -> None:
-    one, other = make_layer(sqlite_alias, send_timeout=1), make_layer(sqlite_alias)
+    one, other = make_layer(sqlite_alias, send_timeout=2), make_layer(sqlite_alias)
     await meet(one, other)
-    with pytest.raises(TransportUnavailable, match=r"send_timeout=1 s: .*'sqlite_file'.* layer\.sync\.send_on_commit"):
+    with pytest.raises(TransportUnavailable, match=r"send_timeout=2 s: .*'sqlite_file'.* layer\.sync\.send_on_commit"):
         await in_thread(sqlite_alias.alias, partial(send_within_a_transaction, one))
     assert one.health().state == "ok"
     assert one.stats().reconnects_total == 0
@@ -157,8 +163,12 @@ async def test_a_message_to_a_node_that_has_not_noticed(database: DjangoDatabase
         assert [await other.receive(channel) for _ in range(2)] == [HELLO, HELLO]
 
 
-async def test_tables_that_are_emptied_one_after_the_other(database: DjangoDatabase, make_layer: MakeLayer) -> None:
+async def test_tables_that_are_emptied_one_after_the_other(
+    database: DjangoDatabase, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on MySQL: the row by which others know a node may go when the node has just written it."""
+    monkeypatch.setattr(part, "HEARTBEAT", 600)  # that would write it, too
+    monkeypatch.setattr(part, "_DOUBTS", 60)
     one, other = make_layer(database), make_layer(database)
     await meet(one, other)
     await in_thread(database.alias, run_sql("DELETE FROM channels_trunk_sequencer"))
@@ -169,7 +179,7 @@ async def test_tables_that_are_emptied_one_after_the_other(database: DjangoDatab
         rows = Node.objects.using(database.alias).filter(prefix=stored_name(one.prefix))
         return bool(await in_thread(database.alias, lambda _: rows.count()) == 2)
 
-    await eventually(known, within=4)
+    await eventually(known, within=20)
     await meet(one, other)
 
 

@@ -1,7 +1,6 @@
 """Connections are cut, refused, or hang; what was accepted meanwhile comes afterwards, and every send ends in time."""
 
 import asyncio
-import time
 from typing import Any
 
 import psycopg
@@ -12,6 +11,7 @@ from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.transports.postgres import upkeep
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
+from tests.integration.patience import send_timeout
 from tests.integration.postgres.conftest import (
     GAP,
     HELLO,
@@ -72,17 +72,17 @@ async def test_what_was_sent_while_a_process_was_cut_off_comes_afterwards(
 
 async def test_a_network_that_hangs(make_layer: MakeLayer, proxy: ProxyFactory, postgres_database: str) -> None:
     gate = gate_to(proxy, postgres_database)
-    here, there = make_layer(through(gate, postgres_database), send_timeout=1.5), make_layer(postgres_database)
+    here, there = make_layer(through(gate, postgres_database)), make_layer(postgres_database)
     channel = await member(there)
     await here.send(channel, {"type": "before"})
     waiting = asyncio.ensure_future(here.receive("jobs"))
     await works(there, there)
     gate.hang()
-    before = time.monotonic()
-    for _ in range(2):
-        with pytest.raises(TransportUnavailable, match="send_timeout"):
-            await here.send(channel, {"type": "lost"})
-    assert time.monotonic() - before < 2 * 1.5 + 5
+    with send_timeout(here, 1.5):
+        async with asyncio.timeout(2 * 1.5 + 20):
+            for _ in range(2):
+                with pytest.raises(TransportUnavailable, match="send_timeout"):
+                    await here.send(channel, {"type": "lost"})
     assert not waiting.done()
     gate.cut()
     gate.resume()
@@ -96,15 +96,14 @@ async def test_a_network_that_hangs(make_layer: MakeLayer, proxy: ProxyFactory, 
 async def test_a_server_that_hangs(make_layer: MakeLayer, own_postgres: OwnPostgresFactory) -> None:
     server = own_postgres()
     dsn = server.fresh_database()
-    here, there = make_layer(dsn, send_timeout=1.5), make_layer(dsn, gap_event=GAP["type"])
+    here, there = make_layer(dsn), make_layer(dsn, gap_event=GAP["type"])
     channel = await member(there)
     waiting = asyncio.ensure_future(there.receive(channel))
     await works(here, here)
     server.pause()
-    before = time.monotonic()
-    with pytest.raises(TransportUnavailable, match="send_timeout"):
-        await here.send(channel, {"type": "lost or late"})
-    assert time.monotonic() - before < 1.5 + 5
+    with send_timeout(here, 1.5), pytest.raises(TransportUnavailable, match="send_timeout"):
+        async with asyncio.timeout(1.5 + 20):
+            await here.send(channel, {"type": "lost or late"})
     await is_away(here)
     assert not waiting.done()
     server.resume()
@@ -138,11 +137,12 @@ async def test_a_connection_that_listens_and_hears_nothing_is_made_again(
 async def test_no_connection_is_left_for_us(make_layer: MakeLayer, own_postgres: OwnPostgresFactory) -> None:
     server = own_postgres(max_connections=8, superuser_reserved_connections=2)
     dsn = server.fresh_database()
-    here = make_layer(dsn, send_timeout=1.5)
+    here = make_layer(dsn)
     others = [psycopg.connect(dsn) for _ in range(5)]
     try:
-        with pytest.raises(
-            TransportUnavailable, match=r"send_timeout=1.5 s: PostgreSQL at .*remaining connection slots"
+        with (
+            send_timeout(here, 3),
+            pytest.raises(TransportUnavailable, match=r"send_timeout=3 s: PostgreSQL at .*remaining connection slots"),
         ):
             await here.send("jobs", HELLO)
     finally:
@@ -180,18 +180,19 @@ async def test_a_batch_is_not_taken_for_one_from_before_the_connection_was_made_
             "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'channels-trunk write%%' AND wait_event = %s"
         )
         await eventually(lambda: ask(postgres_database, waits, "advisory"), within=10)
-        assert terminate(postgres, postgres_database, "write") == 2
+        # Of a connection that was cut a moment ago the server may still have a session.
+        assert terminate(postgres, postgres_database, "write") >= 2
     await sending
     assert await numbers(there, channel, 6) == list(range(6))
 
 
 async def test_a_database_that_is_dropped_and_made_again(make_layer: MakeLayer, postgres: PostgresServer) -> None:
     dsn = postgres.fresh_database()
-    here, there = make_layer(dsn, send_timeout=1), make_layer(dsn, gap_event=GAP["type"])
+    here, there = make_layer(dsn), make_layer(dsn, gap_event=GAP["type"])
     channel = await member(there)
     await works(here, there)
     postgres.drop_database(dsn)
-    with pytest.raises(Exception, match=r"does not exist|send_timeout"):
+    with send_timeout(here, 1), pytest.raises(Exception, match=r"does not exist|send_timeout"):
         await here.send(channel, HELLO)
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
     owner = psycopg.conninfo.conninfo_to_dict(dsn)["user"]

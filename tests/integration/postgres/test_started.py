@@ -17,6 +17,7 @@ from channels_trunk.testing.commands import in_thread
 from channels_trunk.transports.postgres import watch
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
 from channels_trunk.transports.postgres.wire import Statement, Wire
+from tests.integration.patience import send_timeout
 from tests.integration.postgres.conftest import (
     HELLO,
     MakeLayer,
@@ -28,6 +29,8 @@ from tests.integration.postgres.conftest import (
     works,
 )
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
+
+LOCK = 1
 
 
 async def warmed_up(layer: PostgresChannelLayer) -> None:
@@ -125,17 +128,18 @@ async def test_a_server_that_hangs_under_a_call(
 ) -> None:
     parts = psycopg.conninfo.conninfo_to_dict(postgres_database)
     gate = proxy(str(parts["host"]), int(str(parts["port"])))
-    here = make_layer(dsn_for(postgres_database, host=gate.host, port=gate.port), send_timeout=1.0)
+    here = make_layer(dsn_for(postgres_database, host=gate.host, port=gate.port))
     await warmed_up(here)
     gate.hang()
-    calls: list[Awaitable[Any]] = [
-        in_thread(lambda: here.sync.group_send("g", HELLO))
-        if blocking
-        else asyncio.ensure_future(here.group_send("g", HELLO))
-    ]
-    calls += [in_thread(lambda: here.sync.group_send("g", HELLO)) for _ in range(2)]
-    async with asyncio.timeout(20):
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    with send_timeout(here, 1.0):
+        calls: list[Awaitable[Any]] = [
+            in_thread(lambda: here.sync.group_send("g", HELLO))
+            if blocking
+            else asyncio.ensure_future(here.group_send("g", HELLO))
+        ]
+        calls += [in_thread(lambda: here.sync.group_send("g", HELLO)) for _ in range(2)]
+        async with asyncio.timeout(20):
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, TransportUnavailable) for outcome in outcomes), outcomes
     gate.resume()
     gate.cut()
@@ -169,25 +173,25 @@ async def test_a_thread_waits_for_no_answer_but_its_own(postgres_database: str) 
     """The loop took its answer before it came to wait, and another thread has started the next statement."""
     connection = await psycopg.AsyncConnection.connect(postgres_database, autocommit=True)
     wire = Wire(connection, on_notices=lambda _notices: None, on_lost=lambda _error: None)
-    quick, slow = Statement("SELECT 1::bigint"), Statement("SELECT pg_sleep($1)::text")
+    quick, slow = Statement("SELECT 1::bigint"), Statement("SELECT pg_advisory_xact_lock($1)::text")
     await wire.run(quick)
-    await wire.run(slow, 0.0)
-    answered, started, slept = threading.Event(), threading.Event(), threading.Event()
-    waited: list[bool] = []
+    await wire.run(slow, LOCK)
+    answered, started, ended = threading.Event(), threading.Event(), threading.Event()
 
     def first() -> None:
         assert wire.start(quick, (), lambda _outcome: answered.set())
         started.wait(10)
-        wire.attend(10)
-        waited.append(slept.is_set())
+        wire.attend(50)
 
     def second() -> None:
         answered.wait(10)
-        assert wire.start(slow, (1.0,), lambda _outcome: slept.set())
+        assert wire.start(slow, (LOCK,), lambda _outcome: ended.set())
         started.set()
 
-    async with asyncio.timeout(20):
-        await asyncio.gather(in_thread(first), in_thread(second))
-    assert waited == [False]
-    await eventually(slept.is_set)
+    async with await psycopg.AsyncConnection.connect(postgres_database, autocommit=True) as holder:
+        await holder.execute("SELECT pg_advisory_lock(%s::bigint)", (LOCK,))
+        async with asyncio.timeout(30):  # the lock is held until both are through
+            await asyncio.gather(in_thread(first), in_thread(second))
+        assert not ended.is_set()
+    await eventually(ended.is_set, within=20)
     wire.close()
