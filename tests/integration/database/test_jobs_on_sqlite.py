@@ -28,8 +28,8 @@ from channels_trunk.transports.database.session import Session
 from channels_trunk.transports.database.worker import GivenUp
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet
 from tests.integration.database.test_troubles import lock_held
-from tests.integration.patience import send_timeout
 from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
+from tests.plugins.impatience import impatient
 
 # A row of 2,500 bytes takes a page, and the tables and indexes take some fifty.
 PAGES = 150
@@ -298,7 +298,7 @@ async def test_a_full_disk(limited: DjangoDatabase, make_layer: MakeLayer) -> No
             await one.send("jobs", {"type": "job", "number": number, "text": "swordfish" * 280})
             accepted.append(number)
 
-    with send_timeout(one, 1.5), pytest.raises(TransportUnavailable, match="full") as caught:
+    with impatient(one, 1.5), pytest.raises(TransportUnavailable, match="full") as caught:
         await fill()
     assert "swordfish" not in str(caught.value)
     assert len(accepted) > 10

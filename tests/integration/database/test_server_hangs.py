@@ -7,8 +7,8 @@ import pytest
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.testing import eventually
 from tests.integration.database.conftest import HELLO, MakeLayer, ProxyFactory, meet
-from tests.integration.patience import send_timeout
 from tests.plugins.django_databases import DjangoDatabase, add_database, remove_database
+from tests.plugins.impatience import impatient
 
 
 async def test_a_line_that_hangs(server_database: DjangoDatabase, make_layer: MakeLayer, proxy: ProxyFactory) -> None:
@@ -19,7 +19,7 @@ async def test_a_line_that_hangs(server_database: DjangoDatabase, make_layer: Ma
         one, other = make_layer(database), make_layer(direct)
         await meet(one, other)
         line.hang()
-        with send_timeout(one, 0.5), pytest.raises(TransportUnavailable):
+        with impatient(one, 0.5), pytest.raises(TransportUnavailable):
             await one.send("jobs", {"type": "lost"})
         # The line does not come back: the next attempt is over a new one.
         line.cut()
@@ -27,7 +27,7 @@ async def test_a_line_that_hangs(server_database: DjangoDatabase, make_layer: Ma
         await eventually(lambda: one.health().state == "ok", within=20)
         await meet(one, other)
         line.hang()
-        with send_timeout(one, 0.5):
+        with impatient(one, 0.5):
             sending = asyncio.create_task(one.send("jobs", HELLO))
             await asyncio.sleep(0)
         async with asyncio.timeout(12):

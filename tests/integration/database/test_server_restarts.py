@@ -7,8 +7,8 @@ import pytest
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.testing import eventually
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet
-from tests.integration.patience import send_timeout
 from tests.plugins.django_databases import add_database, mariadb_entry, migrate, postgres_entry, remove_database
+from tests.plugins.impatience import impatient
 from tests.plugins.servers import OwnMariaDb, OwnPostgres, OwnPostgresFactory
 
 SERVERS = ("own_postgres", "own_mariadb")
@@ -42,7 +42,7 @@ async def test_a_server_that_is_restarted(
         end = own_server.stop if in_order else own_server.kill
         await in_thread(database.alias, lambda _: end())
         await eventually(lambda: one.health().state != "ok", within=20)
-        with send_timeout(one, 0.5):
+        with impatient(one, 0.5):
             with pytest.raises(TransportUnavailable, match="send_timeout"):
                 await one.send("jobs", {"type": "lost"})
             with pytest.raises(TransportUnavailable, match="send_timeout"):

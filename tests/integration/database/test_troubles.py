@@ -23,8 +23,8 @@ from channels_trunk.transports.database import part
 from channels_trunk.transports.database.beginning import Beginning
 from channels_trunk.transports.database.names import stored_name
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet, run_sql
-from tests.integration.patience import send_timeout
 from tests.plugins.django_databases import DjangoDatabase, add_database, migrate, remove_database, sqlite_entry
+from tests.plugins.impatience import impatient
 
 TABLES = ("sequencer", "logrow", "queuedmessage", "member", "node")
 SESSIONS = {
@@ -75,7 +75,7 @@ async def test_a_lock_that_is_held_for_too_long_is_said(database: DjangoDatabase
     await meet(one, other)
     with (
         lock_held(database.alias, one.prefix),
-        send_timeout(one, 0.3),
+        impatient(one, 0.3),
         pytest.raises(TransportUnavailable, match="send_timeout"),
     ):
         await one.send("jobs", HELLO)

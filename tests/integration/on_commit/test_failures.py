@@ -19,7 +19,7 @@ from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.testing import eventually_blocking
 from channels_trunk.testing.transports import LoopbackChannelLayer, loopback_server
 from tests.integration.on_commit.conftest import Database, Listener, MakeLayer
-from tests.integration.patience import send_timeout
+from tests.plugins.impatience import impatient
 
 
 def n(number: int) -> dict[str, object]:
@@ -86,7 +86,7 @@ def takes(layer: TrunkChannelLayer, channel: str) -> bool:
 def test_an_engine_that_is_away_is_waited_for_and_then_counted_and_logged(
     how: str, db: Database, loopback: LoopbackChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with send_timeout(loopback, 0.3), transaction.atomic(using=db.alias):
+    with impatient(loopback, 0.3), transaction.atomic(using=db.alias):
         db.write("kept")
         for number in range(3):
             loopback.sync.group_send_on_commit("room", {"type": "swordfish", "n": number}, using=db.alias)

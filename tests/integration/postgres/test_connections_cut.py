@@ -11,7 +11,6 @@ from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.transports.postgres import upkeep
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
-from tests.integration.patience import send_timeout
 from tests.integration.postgres.conftest import (
     GAP,
     HELLO,
@@ -25,6 +24,7 @@ from tests.integration.postgres.conftest import (
     terminate,
     works,
 )
+from tests.plugins.impatience import impatient
 from tests.plugins.proxy import Proxy
 from tests.plugins.servers.postgres import OwnPostgresFactory
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
@@ -78,7 +78,7 @@ async def test_a_network_that_hangs(make_layer: MakeLayer, proxy: ProxyFactory, 
     waiting = asyncio.ensure_future(here.receive("jobs"))
     await works(there, there)
     gate.hang()
-    with send_timeout(here, 1.5):
+    with impatient(here, 1.5):
         async with asyncio.timeout(2 * 1.5 + 20):
             for _ in range(2):
                 with pytest.raises(TransportUnavailable, match="send_timeout"):
@@ -101,7 +101,7 @@ async def test_a_server_that_hangs(make_layer: MakeLayer, own_postgres: OwnPostg
     waiting = asyncio.ensure_future(there.receive(channel))
     await works(here, here)
     server.pause()
-    with send_timeout(here, 1.5), pytest.raises(TransportUnavailable, match="send_timeout"):
+    with impatient(here, 1.5), pytest.raises(TransportUnavailable, match="send_timeout"):
         async with asyncio.timeout(1.5 + 20):
             await here.send(channel, {"type": "lost or late"})
     await is_away(here)
@@ -141,7 +141,7 @@ async def test_no_connection_is_left_for_us(make_layer: MakeLayer, own_postgres:
     others = [psycopg.connect(dsn) for _ in range(5)]
     try:
         with (
-            send_timeout(here, 3),
+            impatient(here, 3),
             pytest.raises(TransportUnavailable, match=r"send_timeout=3 s: PostgreSQL at .*remaining connection slots"),
         ):
             await here.send("jobs", HELLO)
@@ -192,7 +192,7 @@ async def test_a_database_that_is_dropped_and_made_again(make_layer: MakeLayer, 
     channel = await member(there)
     await works(here, there)
     postgres.drop_database(dsn)
-    with send_timeout(here, 1), pytest.raises(Exception, match=r"does not exist|send_timeout"):
+    with impatient(here, 1), pytest.raises(Exception, match=r"does not exist|send_timeout"):
         await here.send(channel, HELLO)
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
     owner = psycopg.conninfo.conninfo_to_dict(dsn)["user"]

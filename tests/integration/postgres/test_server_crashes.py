@@ -7,9 +7,9 @@ import pytest
 from channels_trunk.exceptions import SchemaMismatch, TransportUnavailable
 from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
-from tests.integration.patience import send_timeout
 from tests.integration.postgres.conftest import GAP, HELLO, MakeLayer, ask, is_away, is_ok, member, works
 from tests.integration.postgres.load import PROCESSES, check_at_most_once, check_streams, crew
+from tests.plugins.impatience import impatient
 from tests.plugins.servers.postgres import OwnPostgresFactory
 from tests.plugins.servers.postgres_pair import PostgresPairFactory
 
@@ -120,7 +120,7 @@ async def test_connections_that_lead_to_a_standby_wait_for_its_promotion(
     receiving = asyncio.ensure_future(here.receive("jobs"))
     await eventually(lambda: "the server is a standby in recovery" in here.health().detail, within=20)
     for _ in range(3):  # it goes on trying, however long that takes
-        with send_timeout(here, 1), pytest.raises(TransportUnavailable, match="the server is a standby in recovery"):
+        with impatient(here, 1), pytest.raises(TransportUnavailable, match="the server is a standby in recovery"):
             await here.send("jobs", HELLO)
         assert here.health().state == "away"
     assert not receiving.done()
@@ -158,7 +158,7 @@ async def test_a_schema_that_is_dropped_is_said(make_layer: MakeLayer, postgres_
     here = make_layer(postgres_database, schema="rooms")
     await works(here, here)
     ask(postgres_database, "DROP SCHEMA rooms CASCADE")
-    with send_timeout(here, 1):
+    with impatient(here, 1):
         await eventually(lambda: said_no(here), within=20)
     ask(postgres_database, "CREATE SCHEMA rooms")
     await works(here, here)

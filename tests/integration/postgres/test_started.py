@@ -17,7 +17,6 @@ from channels_trunk.testing.commands import in_thread
 from channels_trunk.transports.postgres import watch
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
 from channels_trunk.transports.postgres.wire import Statement, Wire
-from tests.integration.patience import send_timeout
 from tests.integration.postgres.conftest import (
     HELLO,
     MakeLayer,
@@ -28,6 +27,7 @@ from tests.integration.postgres.conftest import (
     terminate,
     works,
 )
+from tests.plugins.impatience import impatient
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
 
 LOCK = 1
@@ -131,7 +131,7 @@ async def test_a_server_that_hangs_under_a_call(
     here = make_layer(dsn_for(postgres_database, host=gate.host, port=gate.port))
     await warmed_up(here)
     gate.hang()
-    with send_timeout(here, 1.0):
+    with impatient(here, 1.0):
         calls: list[Awaitable[Any]] = [
             in_thread(lambda: here.sync.group_send("g", HELLO))
             if blocking
