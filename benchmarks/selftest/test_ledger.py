@@ -82,5 +82,5 @@ async def test_a_faulty_layer_is_found_out() -> None:
     async with running([collect(layer, channel, ledger=ledger)]):
         for number in range(50):
             await layer.send(channel, make_message(0, number))
-        await until_received(ledger, 50, patience=1)
+        await until_received(ledger, 50, patience=20)
     assert ledger.close([50]) == Account(sent=50, received=50, lost=1, duplicated=1, disordered=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 BAR_WIDTH = 24
@@ -15,11 +16,14 @@ NUMBERS_WIDTH = 18
 class Progress:
     """Knows how many steps there are, and about how long all of them take."""
 
-    def __init__(self, *, total: int, seconds: float, out: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, *, total: int, seconds: float, out: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._total = total
         self._expected = seconds
         self._done = 0
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._out = out
         self._live = out.isatty()
         self._latest = ""
@@ -42,7 +46,7 @@ class Progress:
         return f"{'█' * filled}{'░' * (BAR_WIDTH - filled)} {share:4.0%}, {as_minutes(left)} left"
 
     def _elapsed(self) -> float:
-        return time.monotonic() - self._started
+        return self._clock() - self._started
 
     def end(self) -> None:
         """Clear the line."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 from asgiref.sync import SyncToAsync
 
-GRACE_SECONDS = 3.0  # what is being closed while the test returns may take this long
+GRACE_SECONDS = 10.0  # what is being closed while the test returns may take this long
 TASK_CHECK = "no_tasks_left"
 _PASSED = pytest.StashKey[bool]()
 _session_children: set[int] = set()

@@ -39,8 +39,10 @@ LEAKS = {
     "zombie": """
         import os
         def test_it():
-            if os.fork() == 0:
+            child = os.fork()
+            if child == 0:
                 os._exit(0)
+            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         """,
     "task": """
         import asyncio
