@@ -174,7 +174,7 @@ async def test_publish_that_hangs_does_not_hold_senders(make_layer: MakeLayer) -
     await here.new_channel()
     # The second may have a connection before its time is over: that hangs, too.
     hold = here.faults.stall("publish", times=2)
-    with impatient(here, SOON):
+    with impatient(here, 1.0):
         first = asyncio.ensure_future(here.send("jobs", HELLO))
         await eventually(hold.entered.is_set)
         behind = asyncio.ensure_future(here.send("jobs", HELLO))

@@ -17,7 +17,6 @@ from channels_trunk.health import State
 from channels_trunk.layers import MemoryChannelLayer
 from channels_trunk.testing import eventually, eventually_blocking
 from channels_trunk.testing.transports import LoopbackServer, LoopbackTransport
-from tests.plugins.impatience import impatient
 
 from .conftest import FaultyLayer, MakeLayer
 
@@ -86,13 +85,12 @@ async def test_close_while_away_fails_what_is_pending(make_layer: MakeLayer, ser
 async def test_close_while_the_engine_hangs(make_layer: MakeLayer, method: str) -> None:
     here = make_layer()
     hold = here.faults.stall(method, times=10)
-    with impatient(here, 0.5):
-        calls = [asyncio.ensure_future(here.new_channel()), asyncio.ensure_future(here.send("jobs", HELLO))]
-        receiving = asyncio.ensure_future(here.receive("jobs"))
-        await eventually(hold.entered.is_set)
-        async with asyncio.timeout(20):
-            await here.close()
-        await asyncio.wait(calls, timeout=20)
+    calls = [asyncio.ensure_future(here.new_channel()), asyncio.ensure_future(here.send("jobs", HELLO))]
+    receiving = asyncio.ensure_future(here.receive("jobs"))
+    await eventually(hold.entered.is_set)
+    async with asyncio.timeout(20):
+        await here.close()
+    await asyncio.wait(calls, timeout=20)
     assert all(call.done() for call in calls)
     await asyncio.gather(*calls, return_exceptions=True)
     here.faults.heal()

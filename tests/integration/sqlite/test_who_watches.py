@@ -7,14 +7,18 @@ import pytest
 
 from channels_trunk.hub import MustWait
 from channels_trunk.hub.waiters import ThreadWaiter
+from channels_trunk.router import windows
 from channels_trunk.testing.waiting import eventually
 from tests.integration.sqlite.bad_input import layers_closed
 
 X = {"type": "x"}
 
 
-async def test_a_blocking_send_that_must_wait_for_the_owners_answer(tmp_path: Path) -> None:
+async def test_a_blocking_send_that_must_wait_for_the_owners_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else nobody reads the answer, and the sender is told that the channel is full."""
+    monkeypatch.setattr(windows, "ANSWER_WITHIN", 60.0)
     async with layers_closed() as layers:
         here, there = layers(tmp_path / "x.sqlite3", capacity=4), layers(tmp_path / "x.sqlite3", capacity=4)
         channel = await there.new_channel()
