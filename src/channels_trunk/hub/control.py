@@ -129,8 +129,10 @@ class ControlDesk:
         box = self._hub.router.boxes.get(control.channel)
         room = self._hub.options.capacity_of(control.channel)
         if box is not None:
+            # Said before it is counted: whoever takes a message without the lock looks at this afterwards.
+            said_full, box.said_full = box.said_full, True
             room = max(0, box.room(self._hub.clock.monotonic()))
-            box.said_full = box.said_full or room == 0
+            box.said_full = said_full or room == 0
         answer = Control(ControlOp.ROOM, self._hub.node, control.number, control.channel, room=room)
         effects.controls.append((control.sender, answer))
 

@@ -2,6 +2,11 @@
 
 Signal, then take: a receiver that waits is woken when a message has come, but the message stays here until the
 receiver's own task takes it. A receiver cancelled in between loses nothing; it only hands its signal on.
+
+One thing happens without the hub's lock, which would be a sixth of what a delivery costs: a receiver pops the first
+message of a *list* (Hub.receive). A pop is atomic, so nobody gets what another has; and all others, who do hold the
+lock, bear that a list becomes shorter under their hands at any time: they never take for granted that it has a first
+message, and never put a copy in the place of a list that is not empty, but move its messages one by one.
 """
 
 from collections import deque
@@ -9,7 +14,7 @@ from collections import deque
 from .effects import Waiter
 from .shared import Body
 
-__all__ = ["LONG", "Entry", "Mailbox"]
+__all__ = ["LONG", "Entry", "Mailbox", "is_stale"]
 
 LONG = 16
 """How many messages are too many for a list."""
@@ -18,8 +23,16 @@ Entry = tuple[float, Body]
 """(expires at, in monotonic seconds; packed body); one entry is shared by all members of a group."""
 
 
+def is_stale(messages: list[Entry] | deque[Entry], now: float) -> bool:
+    """Whether the first of these has expired."""
+    try:
+        return messages[0][0] <= now
+    except IndexError:
+        return False
+
+
 class Mailbox:
-    """One channel. Every field is guarded by the hub's lock.
+    """One channel. Every field is guarded by the hub's lock, but see above for `messages`.
 
     Memory counts here, as a server has one for each socket: no deque until a message comes (an empty one takes 600
     bytes), and the first waiter, which is nearly always the only one, has a slot of its own.
@@ -87,13 +100,18 @@ class Mailbox:
             return
         messages.append(entry)
         if len(messages) == LONG:
-            self.messages = deque(messages)
+            moved: deque[Entry] = deque()
+            while (first := self.pop()) is not None:
+                moved.append(first)
+            self.messages = moved
 
-    def pop(self) -> Body:
-        """Remove the oldest message, of which there must be one, and return its body."""
+    def pop(self) -> Entry | None:
+        """Remove and return the oldest message, if there is one."""
         messages = self.messages
-        assert messages
-        return (messages.pop(0) if isinstance(messages, list) else messages.popleft())[1]
+        try:
+            return messages.pop(0) if isinstance(messages, list) else messages.popleft() if messages else None
+        except IndexError:
+            return None
 
     def next_waiter(self) -> Waiter | None:
         """Pop the receiver that has waited longest; it counts as signalled until it takes or gives up."""
@@ -145,9 +163,18 @@ class Mailbox:
         messages = self.messages
         if not messages:
             return 0
-        before = len(messages)
-        if all(expires > now for expires, _ in messages):
-            return 0
-        fresh = [entry for entry in messages if entry[0] > now]
-        self.messages = (deque(fresh) if len(fresh) >= LONG else fresh) or None
-        return before - len(self.messages or ())
+        expired = [entry for entry in messages if entry[0] <= now]
+        if isinstance(messages, list):
+            return sum(_removed(messages, entry) for entry in expired)
+        if expired:
+            fresh = [entry for entry in messages if entry[0] > now]
+            self.messages = (deque(fresh) if len(fresh) >= LONG else fresh) or None
+        return len(expired)
+
+
+def _removed(messages: list[Entry], entry: Entry) -> bool:
+    try:
+        messages.remove(entry)
+    except ValueError:
+        return False  # somebody has it
+    return True

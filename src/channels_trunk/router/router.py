@@ -7,7 +7,7 @@ from channels_trunk.envelope import Envelope, Kind
 
 from .effects import Effects, Waiter
 from .groups import GroupIndex
-from .mailbox import LONG, Entry, Mailbox
+from .mailbox import LONG, Entry, Mailbox, is_stale
 from .shared import Body, SharedBody, packed
 
 __all__ = ["Counters", "Router"]
@@ -19,6 +19,7 @@ _SLACK = 64
 _AT_ONCE = 256
 # How many messages to one group are delivered in one go through its members: under what a list holds.
 _RUN = 12
+_FOR_EVER = float("inf")
 _CONTROL, _GROUP = int(Kind.CONTROL), int(Kind.GROUP)
 
 
@@ -48,7 +49,7 @@ class Router:
         self.pressed: set[Mailbox] = set()  # mailboxes that fill while a woken receiver waits for its turn
         self._run = _RUN  # less if a mailbox is so small that it would go from half full to overflowing in one go
         self._capacity_of = capacity_of
-        self._group_expiry = group_expiry or float("inf")
+        self._group_expiry = group_expiry or _FOR_EVER
 
     def box(self, channel: str) -> Mailbox:
         """The mailbox of `channel`, made if need be."""
@@ -65,7 +66,7 @@ class Router:
     def send(self, box: Mailbox, entry: Entry, now: float) -> Waiter | None:
         """Deliver a message of this node to a channel of this node; return the receiver to wake, or FULL."""
         messages = box.messages
-        if messages and (messages[0][0] <= now or len(messages) >= box.capacity):
+        if messages and (len(messages) >= box.capacity or is_stale(messages, now)):
             self._drop_expired(box, now)
             if len(box.messages or ()) >= box.capacity:
                 return FULL
@@ -84,7 +85,7 @@ class Router:
         for box, ends in members.items():
             messages = box.messages
             held = count + len(messages) if messages else count
-            if ends <= now or (messages and messages[0][0] <= now):
+            if ends <= now or (messages and is_stale(messages, now)):
                 stale = [*(stale or ()), box]
             elif held * 2 < box.capacity and held < LONG and box.waiters is None:
                 # What admit() does, for members that hold little, as nearly all do: a quarter of its time.
@@ -102,7 +103,8 @@ class Router:
         self.counters.delivered += at_once
         for box in stale or ():
             # An unread message that has expired means that nobody reads this channel any more.
-            if not self._drop_expired(box, now):
+            self._drop_expired(box, now)
+            if members.get(box, _FOR_EVER) <= now:
                 self.groups.discard(group, box)
 
     def _send_each(self, box: Mailbox, entries: list[Entry], effects: Effects) -> None:
@@ -158,7 +160,7 @@ class Router:
 
     def _arrive_at(self, box: Mailbox, entry: Entry, now: float, effects: Effects) -> None:
         messages = box.messages
-        if messages and (messages[0][0] <= now or len(messages) >= box.capacity * _SLACK):
+        if messages and (is_stale(messages, now) or len(messages) >= box.capacity * _SLACK):
             self._drop_expired(box, now)
             if len(box.messages or ()) >= box.capacity * _SLACK:
                 self._overflow(box, effects)
@@ -184,35 +186,28 @@ class Router:
 
     def take(self, box: Mailbox, now: float) -> Body | None:
         """Remove and return the oldest message that has not expired, or None."""
-        messages = box.messages
-        if not messages:
-            return None
-        if messages[0][0] <= now:
-            self._drop_expired(box, now)
-            messages = box.messages
-            if not messages:
-                return None
-        box.streak += 1
-        if self.pressed:
-            body = box.pop()
-            if not box.pressed:
+        while box.messages and (first := box.pop()) is not None:
+            if self.pressed and not box.pressed:
                 self.pressed.discard(box)
-            return body
-        # What pop() does, for nearly all.
-        return messages.pop(0)[1] if messages.__class__ is list else box.pop()
+            if first[0] > now:
+                box.streak += 1
+                return first[1]
+            self.expired(box)
+        return None
 
     def come(self, box: Mailbox, now: float) -> Body | None:
         """A woken receiver has come: do what take() does for it."""
         box.signalled -= 1
         box.late = False
-        messages = box.messages
-        if messages and not self.pressed and messages[0][0] > now and messages.__class__ is list:
-            # The same as below, for nearly all.
-            box.streak += 1
-            return messages.pop(0)[1]
         if self.pressed and not box.pressed:
             self.pressed.discard(box)
         return self.take(box, now)
+
+    def expired(self, box: Mailbox, count: int = 1) -> None:
+        """So many messages of a channel have expired and were removed: it leaves its groups."""
+        self.counters.dropped_expired += count
+        self.counters.last_expired = box.channel
+        self.groups.discard_everywhere(box)
 
     def stop_stepping_aside(self) -> None:
         """The woken receivers of pressed mailboxes do not come: go on without them."""
@@ -297,9 +292,7 @@ class Router:
         """Drop the expired messages of a mailbox; if there were any, the channel leaves its groups."""
         dropped = box.drop_expired(now)
         if dropped:
-            self.counters.dropped_expired += dropped
-            self.counters.last_expired = box.channel
-            self.groups.discard_everywhere(box)
+            self.expired(box, dropped)
         return dropped
 
     def _forget(self, box: Mailbox) -> None:
