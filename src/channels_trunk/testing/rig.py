@@ -59,8 +59,11 @@ class Rig:
         """Return how long to wait for a message of this layer where one that loses none is given `number` seconds."""
         return number * self.under_test.patience
 
-    async def eventually(self, condition: Callable[[], Any], *, within: float = 5, what: str = "") -> Any:
-        """Wait for a condition that depends on the layer: eventually(), with the layer's patience."""
+    async def eventually(self, condition: Callable[[], Any], *, within: float = 20, what: str = "") -> Any:
+        """Wait for a condition that depends on the layer: eventually(), with the layer's patience.
+
+        The first that is asked of a process waits until that has been started.
+        """
         return await eventually(condition, within=self.seconds(within), what=what)
 
     def config(self, **changes: Any) -> dict[str, Any]:

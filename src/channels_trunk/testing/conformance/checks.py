@@ -81,6 +81,6 @@ async def assert_nothing_waits(reader: Node, channel: str, *, sender: Node | Non
     """
     writer = sender or reader
     # Another node may hear a little late that a channel has room again.
-    await eventually(lambda: writer.has_room(channel, MARK), within=5 * writer.patience)
+    await eventually(lambda: writer.has_room(channel, MARK), within=20 * writer.patience)
     got = await reader.receive(channel)
     assert got == MARK, f"{channel} still held {got!r}"
