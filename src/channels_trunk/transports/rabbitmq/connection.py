@@ -190,7 +190,9 @@ class Connection:
 
     def _read_on(self) -> None:
         self._reads_on = False
-        self._read_here()
+        # Whoever has taken over reads all there is; what would be read here beside that might be handed over later.
+        if self._reads_here:
+            self._read_here()
 
     def read(self) -> bool:
         """Take what has come; whether there may be more. Any thread."""
