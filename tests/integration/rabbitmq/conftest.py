@@ -1,12 +1,14 @@
 """Layers on a RabbitMQ that the tests of this folder may stop, block and empty; and layers behind a proxy."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.hub import claims, stock
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
@@ -79,6 +81,20 @@ def nothing_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
         (stock, "BACK_AFTER"),
     ):
         monkeypatch.setattr(module, name, 60)
+
+
+async def unreached(layer: RabbitMQChannelLayer, why: str) -> str:
+    """What a sender is told, which matches `why`.
+
+    On a loaded machine the first one's time may be over before the first attempt to connect is.
+    """
+
+    async def told() -> str:
+        with pytest.raises(TransportUnavailable) as caught:
+            await layer.send("jobs", HELLO)
+        return str(caught.value) if re.search(why, str(caught.value)) else ""
+
+    return await eventually(told, within=20, what=why)
 
 
 async def is_ok(*layers: RabbitMQChannelLayer, within: float = 20) -> None:

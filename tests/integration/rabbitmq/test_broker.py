@@ -10,7 +10,7 @@ from channels_trunk.hub import stock
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
-from tests.integration.claimed_ahead import held, take, work_until_ahead
+from tests.integration.claimed_ahead import claims_rest, held, take, work_until_ahead
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_away, is_ok, works
 from tests.plugins.servers import RabbitServer
 
@@ -83,7 +83,7 @@ async def test_a_broker_short_of_memory_is_said_and_holds_no_reader_up(
     finally:
         await in_thread(lambda: broker.alarm(False))
     await asyncio.gather(waiting, return_exceptions=True)
-    await eventually(lambda: here.health().detail == "", within=10)
+    await eventually(lambda: here.health().detail == "", within=20)
     await here.send(channel, {"type": "last"})
     got: list[dict[str, Any]] = []
     while not got or got[-1] != {"type": "last"}:
@@ -95,7 +95,7 @@ async def test_a_broker_short_of_memory_is_said_and_holds_no_reader_up(
 async def test_what_a_broker_short_of_memory_does_not_take_back_is_there_once(
     make_layer: MakeLayer, broker: RabbitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, worker = make_layer(capacity=JOBS), make_layer(capacity=JOBS, send_timeout=1)
+    source, worker = make_layer(capacity=JOBS), make_layer(capacity=JOBS, send_timeout=2)
     for number in range(JOBS):
         await source.send("jobs", {"type": "job", "number": number})
     monkeypatch.setattr(stock, "BACK_AFTER", 1000.0)
@@ -112,12 +112,13 @@ async def test_what_a_broker_short_of_memory_does_not_take_back_is_there_once(
                 await worker.send("other", HELLO)
     finally:
         await in_thread(lambda: broker.alarm(False))
+    await eventually(lambda: claims_rest(worker), within=20)
     assert got + await take(source, JOBS - len(got)) == list(range(JOBS))
     assert worker.stats().gaps_total == 0
 
 
 async def test_a_broker_with_a_full_disk_is_said(make_layer: MakeLayer, broker: RabbitServer) -> None:
-    here, there = make_layer(send_timeout=1), make_layer()
+    here, there = make_layer(send_timeout=2), make_layer()
     channel = await there.new_channel()
     await here.send(channel, HELLO)
     await in_thread(lambda: broker.disk_alarm(True))
@@ -128,5 +129,5 @@ async def test_a_broker_with_a_full_disk_is_said(make_layer: MakeLayer, broker: 
         assert await there.receive(channel) == HELLO
     finally:
         await in_thread(lambda: broker.disk_alarm(False))
-    await eventually(lambda: here.health().detail == "", within=10)
+    await eventually(lambda: here.health().detail == "", within=20)
     await works(here, there)

@@ -221,7 +221,7 @@ class ObjectRules:
             await rig.eventually(lambda: set(threading.enumerate()) <= threads)
         # Other layers of this process may notice at their next heartbeat only that they need nothing for this one.
         try:
-            await rig.eventually(lambda: not _more(rig, before), within=15)
+            await rig.eventually(lambda: not _more(rig, before))
         except TimeoutError:
             raise AssertionError(f"more is open than before: {_more(rig, before)}") from None
 
