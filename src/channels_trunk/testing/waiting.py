@@ -18,7 +18,7 @@ _LONGEST = 0.05
 async def eventually(condition: Callable[[], Awaitable[_T]], *, within: float = ..., what: str = ...) -> _T: ...
 @overload
 async def eventually(condition: Callable[[], _T], *, within: float = ..., what: str = ...) -> _T: ...
-async def eventually(condition: Callable[[], object], *, within: float = 5, what: str = "") -> object:
+async def eventually(condition: Callable[[], object], *, within: float = 20, what: str = "") -> object:
     """Call `condition` until it returns something true, and return that.
 
     `condition` may be a coroutine function. Other tasks of the loop run between two calls. Raises TimeoutError, with
@@ -37,7 +37,7 @@ async def eventually(condition: Callable[[], object], *, within: float = 5, what
         pause = min(pause * 1.5, _LONGEST)
 
 
-def eventually_blocking(condition: Callable[[], _T], *, within: float = 5, what: str = "") -> _T:
+def eventually_blocking(condition: Callable[[], _T], *, within: float = 20, what: str = "") -> _T:
     """Do what eventually() does in a plain thread."""
     deadline = time.monotonic() + within
     pause = _SHORTEST
