@@ -24,11 +24,13 @@ class NotedTransport(SlowTransport):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.interests = 0
+        self.largest = 0
         self.breaks = False
 
     def start_hearing(self, groups: Collection[str], done: Callable[[bool], None]) -> bool:
         if self.breaks:
             raise RuntimeError("broken")
+        self.largest = max(self.largest, len(groups))
         return super().start_hearing(groups, done)
 
     async def hear(self, groups: frozenset[str]) -> None:
@@ -65,36 +67,51 @@ async def begun(layer: NotedLayer, channel: str, group: str = "group") -> "async
     return joining
 
 
-async def joined_behind(layer: NotedLayer, channel: str, *, count: int) -> None:
-    """One group_add(), and `count` more before the engine answers."""
-    joining = [await begun(layer, channel)]
-    joining += [asyncio.create_task(layer.group_add(f"g{number}", channel)) for number in range(count)]
-    await asyncio.sleep(0)
-    layer.transport.release_answers()
-    await asyncio.gather(*joining)
-
-
 async def reaches(here: NotedLayer, there: NotedLayer, channel: str, group: str = "group") -> None:
     await here.group_send(group, HELLO)
     async with asyncio.timeout(20):
         assert await there.receive(channel) == HELLO
 
 
-async def test_joins_behind_one_another_share_the_next_question(layers: list[NotedLayer]) -> None:
+async def test_joins_behind_one_another_share_the_next_questions(layers: list[NotedLayer]) -> None:
     here, there = layers
     channel = await there.new_channel()
-    await joined_behind(there, channel, count=50)
-    assert there.transport.asked_total == 2
-    assert there.transport.interests == 0
+    joining = [await begun(there, channel)]
+    joining += [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(50)]
+    await asyncio.sleep(0)
+    # One, and three times eight; the others wait.
+    assert there.transport.asked_total == 4
+    there.transport.release_answers()
+    await asyncio.gather(*joining)
+    assert there.transport.asked_total + there.transport.interests <= 12
     for group in ("group", "g0", "g49"):
         await reaches(here, there, channel, group)
 
 
-async def test_very_many_at_once_are_for_the_hubs_thread(layers: list[NotedLayer]) -> None:
-    _, there = layers
+async def test_few_that_come_while_others_are_asked_for_wait_for_more(layers: list[NotedLayer]) -> None:
+    here, there = layers
     channel = await there.new_channel()
-    await joined_behind(there, channel, count=501)
-    assert (there.transport.asked_total, there.transport.interests) == (1, 1)
+    joining = [await begun(there, channel)]
+    joining += [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(7)]
+    await asyncio.sleep(0)
+    assert there.transport.asked_total == 1
+    there.transport.release_answers()
+    await asyncio.gather(*joining)
+    assert there.transport.asked_total == 2
+    await reaches(here, there, channel, "g6")
+
+
+async def test_no_question_is_about_very_many(layers: list[NotedLayer]) -> None:
+    """To write it would hold the loop."""
+    here, there = layers
+    channel = await there.new_channel()
+    joining = [await begun(there, channel)]
+    joining += [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(4_000)]
+    await asyncio.sleep(0)
+    there.transport.release_answers()
+    await asyncio.gather(*joining)
+    assert there.transport.largest <= 500
+    await reaches(here, there, channel, "g3999")
 
 
 async def test_answer_that_never_comes(layers: list[NotedLayer], server: LoopbackServer) -> None:

@@ -1,8 +1,9 @@
-"""Joins that wait until their groups are heard: all that wait when the transport is asked share its answer.
+"""Joins that wait until their groups are heard: those that the transport is asked for together share its answer.
 
 Whoever joins asks in place, where the transport can do that (`StartingTransport.start_hearing`): the answer comes to
-the loop that reads, without a hop to the hub's thread. A task on that thread does the rest: it waits until the engine
-is there, and asks again. There is one turn, in which the next joins pile up.
+the loop that reads, without a hop to the hub's thread. Several such questions are under way where many join, so that
+the engine is at work while those who were answered join again. A task on the hub's thread does the rest: it waits until
+the engine is there, and asks again.
 """
 
 import asyncio
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Joining"]
 
-# More are asked for by the hub's thread: to write so many names takes a millisecond.
-_MOST_BY_CALLERS = 500
+# To write so many names takes a millisecond, for which a loop is held.
+_MOST_AT_ONCE = 500
+# While others are under way, so many joins are worth a question; and how many questions are under way at most.
+_WORTH_ASKING, _MOST_ASKS = 8, 4
 
 
 class _Join(NamedTuple):
@@ -38,9 +41,9 @@ class Joining:
         self._hub = hub
         self._starter = transport if starts and isinstance(transport, StartingTransport) else None
         self._waiting: list[_Join] = []  # guarded by the hub's lock, as the next three
-        self._asked: list[_Join] = []  # the transport is at these
-        self._started = False  # whether a caller's thread asked for them
-        self._turn: _Turn | None = None  # whose it is to ask
+        self._under_way: list[_Batch] = []  # callers' threads asked for these
+        self._asked: list[_Join] = []  # the task is at these
+        self._turn: _Turn | None = None  # there is one while the task is at work, or about to be
 
     # --- any thread
 
@@ -52,60 +55,68 @@ class Joining:
             hub.doorwatch.joiner_waits(waiter)
         with hub.lock:
             self._waiting.append(join)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Ask for what waits, if that is worth it by now."""
+        with self._hub.lock:
+            if not self._is_time():
+                return
+            batch = self._next_batch() if self._starter is not None and self._hub.is_open else None
+            turn = self._turn = _Turn(self) if batch is None else None
+        if turn is not None:
+            self._hub.run(self._work(turn), turn)
+        elif batch is not None:
+            self._ask(batch)
+
+    def _is_time(self) -> bool:
+        if self._turn is not None or not self._waiting:
+            return False
+        return not self._under_way or (len(self._waiting) >= _WORTH_ASKING and len(self._under_way) < _MOST_ASKS)
+
+    def _next_batch(self) -> "_Batch":
+        count = min(_MOST_AT_ONCE, max(_WORTH_ASKING, len(self._waiting) // _MOST_ASKS))
+        batch = _Batch(self._waiting[:count])
+        del self._waiting[:count]
+        self._under_way.append(batch)
+        return batch
+
+    def _ask(self, batch: "_Batch") -> None:
+        """Ask in this thread."""
+        assert self._starter is not None
+        try:
+            is_begun = self._starter.start_hearing({join.group for join in batch.joins}, partial(self._ended, batch))
+        except BaseException:
+            # A fault, or a signal's handler that raises in there. What may have been asked for may be asked for again.
+            self._leave_to_task(batch)
+            raise
+        if not is_begun:
+            self._leave_to_task(batch)
+
+    def _leave_to_task(self, batch: "_Batch") -> None:
+        with self._hub.lock:
+            if batch not in self._under_way:
+                return  # they were told meanwhile
+            self._under_way.remove(batch)
+            self._waiting = batch.joins + self._waiting
             if self._turn is not None:
                 return
             turn = self._turn = _Turn(self)
-        self._go_on(turn)
+        self._hub.run(self._work(turn), turn)
 
-    def _go_on(self, turn: "_Turn") -> None:
-        """Ask for what waits."""
-        if not self._start(turn):
-            self._hub.run(self._work(turn), turn)
-
-    def _start(self, turn: "_Turn") -> bool:
-        """Ask in this thread; False if that is for the hub's."""
-        hub, starter = self._hub, self._starter
-        with hub.lock:
-            if self._turn is not turn:
-                return True  # the layer was closed meanwhile, and they know
-            if starter is None or not hub.is_open or len(self._waiting) > _MOST_BY_CALLERS:
-                return False
-            joins, self._waiting = self._waiting, []
-            self._asked, self._started = joins, True
-        try:
-            is_begun = starter.start_hearing({join.group for join in joins}, partial(self._started_ended, joins))
-        except BaseException:
-            # A fault, or a signal's handler that raises in there. What may have been asked for may be asked for again.
-            self._leave_to_task(joins)
-            raise
-        return is_begun or self._take_back(joins) is None
-
-    def _take_back(self, joins: list[_Join]) -> "_Turn | None":
-        with self._hub.lock:
-            if self._asked is not joins:
-                return None  # they were told meanwhile
-            self._asked, self._started = [], False
-            self._waiting = joins + self._waiting
-            return self._turn
-
-    def _leave_to_task(self, joins: list[_Join]) -> None:
-        if (turn := self._take_back(joins)) is not None:
-            self._hub.run(self._work(turn), turn)
-
-    def _started_ended(self, joins: list[_Join], is_heard: bool) -> None:  # noqa: FBT001 - the transport calls it
+    def _ended(self, batch: "_Batch", is_heard: bool) -> None:  # noqa: FBT001 - the transport calls it
         """What this or another thread asked for is heard, or is for the hub's thread."""
         if not is_heard:
-            self._leave_to_task(joins)
+            self._leave_to_task(batch)
             return
         with self._hub.lock:
-            if self._asked is not joins:
+            if batch not in self._under_way:
                 return
-            self._asked, self._started = [], False
-            turn = self._turn = self._turn if self._waiting else None
+            self._under_way.remove(batch)
             self._hub.driver.told_elsewhere = True
-        settle([join.waiter for join in joins])
-        if turn is not None:
-            self._go_on(turn)
+        # First, so that the engine has something to do while those go on.
+        self._go_on()
+        settle([join.waiter for join in batch.joins])
 
     # --- the hub's loop
 
@@ -113,22 +124,22 @@ class Joining:
         """Fail what a caller's thread asked for and is past its deadline; return the seconds left to the others."""
         now = self._hub.clock.monotonic()
         with self._hub.lock:
-            if not self._started:
-                return math.inf
-            joins = self._asked + self._waiting
+            alone = self._turn is None
+            joins = [join for batch in self._under_way for join in batch.joins] + (self._waiting if alone else [])
             late = [join.waiter for join in joins if join.deadline <= now]
-            # In place: the list stands for the answer that may still come.
-            self._asked[:] = [join for join in self._asked if join.deadline > now]
-            self._waiting = [join for join in self._waiting if join.deadline > now]
+            for batch in self._under_way:
+                batch.joins = [join for join in batch.joins if join.deadline > now]
+            if alone:
+                self._waiting = [join for join in self._waiting if join.deadline > now]
         settle(late, self._late)
         return min((join.deadline for join in joins if join.deadline > now), default=math.inf) - now
 
     def connection_ended(self) -> None:
         """The transport is closed: what a caller's thread asked for waits for the next connection."""
         with self._hub.lock:
-            joins = self._asked if self._started else None
-        if joins is not None:
-            self._leave_to_task(joins)
+            batches = self._under_way[::-1]
+        for batch in batches:
+            self._leave_to_task(batch)
 
     def end(self, error: BaseException, turn: "_Turn | None" = None) -> None:
         """Tell everybody; with `turn`, only if that has not ended by itself.
@@ -139,7 +150,10 @@ class Joining:
             if turn is not None and self._turn is not turn:
                 return
             joins = self._asked + self._waiting
-            self._asked, self._waiting, self._turn, self._started = [], [], None, False
+            if turn is None:
+                joins += [join for batch in self._under_way for join in batch.joins]
+                self._under_way = []
+            self._asked, self._waiting, self._turn = [], [], None
         settle([join.waiter for join in joins], lambda: another(error))
 
     def _late(self) -> TransportUnavailable:
@@ -177,6 +191,15 @@ class Joining:
             error = caught
         settle([join.waiter for join in joins], None if error is None else lambda: another(error))
         return []
+
+
+class _Batch:
+    """What a caller's thread asked for together."""
+
+    __slots__ = ("joins",)
+
+    def __init__(self, joins: list[_Join]) -> None:
+        self.joins = joins
 
 
 class _Turn:

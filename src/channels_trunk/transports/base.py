@@ -264,8 +264,8 @@ class StartingTransport(Transport):
         """Begin to hear these groups as well, in this thread: ask the engine, and do not wait; False: call hear().
 
         If it is true, `done` is called once, in any thread, unless close() comes before: whether they are heard; if
-        they are not, hear() follows. Any thread, also while another method runs, or close(); the hub asks for others
-        only when `done` was called.
+        they are not, hear() follows. Any thread, also while another method runs, or close(), and for other groups
+        before `done` was called.
         """
         return False
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from typing import Any
 
 from channels_trunk.transports.base import NodeContext
 
@@ -13,6 +14,9 @@ from .topology import BARRIER_TYPE, EVERY_NODE_KEY, MARK_TYPE, QueueSpec, Topolo
 from .wire import Properties
 
 __all__ = ["Place"]
+
+# A queue with very many bindings takes the broker longer, and it goes on when nobody waits for that. Seconds.
+_LEAVE_WITHIN = 2.0
 
 
 class Place:
@@ -124,10 +128,18 @@ class Place:
         """Remove the queues; the lease goes with the connection."""
         if self._is_taken:
             self._is_taken = False
-            await asyncio.gather(link.desk.delete(self.queue.name), link.desk.delete(self._mark.name))
             self.bound = set()
+            removing = [link.desk.delete(name) for name in (self.queue.name, self._mark.name)]
+            await asyncio.wait(removing, timeout=_LEAVE_WITHIN)
+            for removal in removing:
+                removal.add_done_callback(_forget_outcome)  # the queue expires, whatever becomes of it
 
     def forget(self) -> None:
         """The queues stay behind, and expire."""
         self._is_taken = False
         self.bound = set()
+
+
+def _forget_outcome(removal: "asyncio.Future[Any]") -> None:
+    if not removal.cancelled():
+        removal.exception()
