@@ -11,6 +11,9 @@ from channels_trunk.testing.conformance.suite import rule_names
 from tests.plugins.servers import RabbitServer
 from tests.plugins.servers.rabbitmq import running
 
+# Each rule has a limit of its own; but the first one's time begins when a broker, or a cluster, is started.
+pytestmark = pytest.mark.timeout(180)
+
 BACKEND = "channels_trunk.layers.RabbitMQChannelLayer"
 # What depends on where in a cluster a queue is, if anything does: what processes say to each other, and who gets which
 # job.
