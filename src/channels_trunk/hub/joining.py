@@ -25,7 +25,7 @@ __all__ = ["Joining"]
 # To write so many names takes a millisecond, for which a loop is held.
 _MOST_AT_ONCE = 500
 # While others are under way, so many joins are worth a question; and how many questions are under way at most.
-_WORTH_ASKING, _MOST_ASKS = 8, 4
+_WORTH_ASKING, _MOST_ASKS = 16, 2
 
 
 class _Join(NamedTuple):

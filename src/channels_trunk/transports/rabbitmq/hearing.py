@@ -1,12 +1,12 @@
 """Which groups reach this node: the bindings of its queue."""
 
 import asyncio
-import itertools
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
+from .channel import Channel
 from .errors import AmqpError
 from .link import Link
 from .place import Place
@@ -18,13 +18,14 @@ Told = Callable[[AmqpError | None], None]
 
 
 class _Ask:
-    """Binds that were sent together: the broker's answer to the last is that to all."""
+    """Binds that were sent together, over each channel some: the broker's last answer is that to all."""
 
-    __slots__ = ("groups", "number", "told")
+    __slots__ = ("error", "groups", "left", "told")
 
-    def __init__(self, groups: list[str], number: int) -> None:
+    def __init__(self, groups: list[str]) -> None:
         self.groups = groups
-        self.number = number
+        self.left = 0  # answers that are to come
+        self.error: AmqpError | None = None
         self.told: list[Told] = []
 
 
@@ -37,7 +38,6 @@ class Hearing:
         self._lock = threading.Lock()
         self._heard: set[str] = set()  # changed with _lock held, as the next
         self._gone: set[str] = set()  # to be unbound by the next interest()
-        self._numbers = itertools.count(1)
 
     def hears(self, group: str) -> bool:
         """Whether its binding stands; while the connection is away, the queue goes on collecting."""
@@ -67,39 +67,51 @@ class Hearing:
         What was asked for before, by whoever it was, is waited for and not asked for again.
         """
         with self._lock:
+            asks = {ask for group in groups if (ask := link.asked.get(group)) is not None}
             new = [group for group in groups if group not in link.bound and group not in link.asked]
-            # Answers come in the order of the asks: the last one that concerns these groups is the one to wait for.
-            last = self._send(link, place, new) if new else _latest(link, groups)
-            if last is not None:
-                last.told.append(told)
-        if last is None:
             if new:
-                return False
+                ask = self._send(link, place, new)
+                if ask is None:
+                    return False
+                asks.add(ask)
+            one = _once(told, len(asks))
+            for ask in asks:
+                ask.told.append(one)
+        if not asks:
             told(None)
         return True
 
     def _send(self, link: Link, place: Place, groups: list[str]) -> _Ask | None:
-        ask = _Ask(groups, next(self._numbers))
+        ask = _Ask(groups)
         # Whatever becomes of it, the queue may have them.
         place.bound.update(groups)
         self._gone.difference_update(groups)
         exchange = link.settings.topology.groups_exchange
-        if not link.desk.bind_all(place.queue.name, exchange, groups, partial(self._answered, link, ask)):
+        for channel, some in _shared_out(link, groups):
+            if channel.bind_all(place.queue.name, exchange, some, partial(self._answered, link, ask)):
+                ask.left += 1
+            else:
+                ask.error = AmqpError("the connection was lost")
+        if not ask.left:
             return None
         link.asked.update(dict.fromkeys(groups, ask))
         return ask
 
     def _answered(self, link: Link, ask: _Ask, _answer: Any, error: AmqpError | None) -> None:
         with self._lock:
+            ask.left -= 1
+            ask.error = ask.error or error
+            if ask.left:
+                return
             # What was unbound meanwhile, and perhaps asked for again, is no longer this one's.
             mine = [group for group in ask.groups if link.asked.get(group) is ask]
             for group in mine:
                 del link.asked[group]
-            if error is None:
+            if ask.error is None:
                 link.bound.update(mine)
                 self._heard.update(mine)
         for told in ask.told:
-            told(error)
+            told(ask.error)
 
     # --- the hub's loop
 
@@ -124,16 +136,44 @@ class Hearing:
             gone, self._gone = self._gone, set()
             if not gone:
                 return
-            answer = link.desk.unbind_all(place.queue.name, link.settings.topology.groups_exchange, sorted(gone))
-        await answer
+            exchange = link.settings.topology.groups_exchange
+            answers = [
+                channel.unbind_all(place.queue.name, exchange, some)
+                for channel, some in _shared_out(link, sorted(gone))
+            ]
+        for answer in answers:
+            await answer
         with self._lock:
             place.bound -= {group for group in gone if group not in link.bound and group not in link.asked}
 
 
-def _latest(link: Link, groups: Collection[str]) -> _Ask | None:
-    """The last of the asks for these groups that are not answered."""
-    asks: list[_Ask] = [link.asked[group] for group in groups if group in link.asked]
-    return max(asks, key=lambda ask: ask.number, default=None)
+def _shared_out(link: Link, groups: Sequence[str]) -> list[tuple[Channel, list[str]]]:
+    """What to say of which groups over which channel: of one group always over the same, as the order matters."""
+    channels = link.binders
+    if len(groups) == 1:
+        return [(channels[hash(groups[0]) % len(channels)], [groups[0]])]
+    shares: list[list[str]] = [[] for _ in channels]
+    for group in groups:
+        shares[hash(group) % len(shares)].append(group)
+    return [(channel, share) for channel, share in zip(channels, shares, strict=True) if share]
+
+
+def _once(told: Told, count: int) -> Told:
+    """To be told so many times, in any threads; the last time `told` is, of an error if there was one."""
+    if count == 1:
+        return told
+    left: list[None] = [None] * (count - 1)
+    errors: list[AmqpError] = []
+
+    def one(error: AmqpError | None) -> None:
+        if error is not None:
+            errors.append(error)
+        try:
+            left.pop()
+        except IndexError:
+            told(errors[0] if errors else None)
+
+    return one
 
 
 def _settle(bound: "asyncio.Future[None]", error: AmqpError | None) -> None:

@@ -18,8 +18,8 @@ from .topology import QueueSpec
 
 __all__ = ["Link", "connected"]
 
-_PUBLISHER, _INBOX, _DESK, _LANE = 1, 2, 3, 4
-_SCRATCHES = range(5, 21)
+_PUBLISHER, _INBOX, _DESK, _LANE, _BINDER = 1, 2, 3, 4, 5
+_SCRATCHES = range(6, 22)
 
 
 @dataclass(slots=True)
@@ -32,6 +32,8 @@ class Link:
     publisher: Channel
     inbox: Channel
     desk: Channel
+    binders: Sequence[Channel]
+    """The desk and another: a broker with two processors binds a fifth more groups over two channels."""
     is_open: bool = False
     """Whether the node has taken its place over it."""
     bound: set[str] = field(default_factory=set)
@@ -129,6 +131,7 @@ async def connected(
             publisher = await connection.channel(_PUBLISHER, confirms=True, anywhere=True)
             inbox = await connection.channel(_INBOX, anywhere=True)
             desk = await connection.channel(_DESK, anywhere=True)
+            binder = await connection.channel(_BINDER, anywhere=True)
         except (AmqpError, OSError) as error:
             connection.abort()
             failures.append(translated(error, address, opening=is_first_time))
@@ -138,6 +141,6 @@ async def connected(
             connection.abort()
             raise
         else:
-            return Link(connection, context, settings, publisher, inbox, desk)
+            return Link(connection, context, settings, publisher, inbox, desk, (desk, binder))
     # One broker that refuses what the settings say is more telling than another that cannot be reached.
     raise min(failures, key=lambda failure: isinstance(failure, TransportUnavailable))

@@ -103,7 +103,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         inbox = link.inbox
         inbox.on_messages = lambda deliveries: self._inbox.read(inbox, deliveries)
         inbox.on_cancelled = lambda _tag: self._lose(link, AmqpError("this process's queue was deleted"))
-        for channel in (link.inbox, link.publisher, link.desk):
+        for channel in (link.inbox, link.publisher, *link.binders):
             channel.on_closed = lambda error: self._channel_closed(link, error)
         await inbox.limit(self._settings.prefetch_count)
         await inbox.consume(self._place.queue.name, _TAG)

@@ -42,11 +42,14 @@ class Desk:
 class Stage:
     """A hearing with a link and a place."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, channels: int = 1) -> None:
         self.hearing = Hearing()
-        self.desk = Desk()
+        self.binders = [Desk() for _ in range(channels)]
+        self.desk = self.binders[0]
         settings = SimpleNamespace(topology=SimpleNamespace(groups_exchange="x"))
-        self.link = cast(Link, SimpleNamespace(desk=self.desk, bound=set(), asked={}, settings=settings))
+        self.link = cast(
+            Link, SimpleNamespace(desk=self.desk, binders=self.binders, bound=set(), asked={}, settings=settings)
+        )
         self.place = cast(Place, SimpleNamespace(bound=set(), queue=SimpleNamespace(name="q")))
 
     def narrow(self, *groups: str) -> None:
@@ -201,3 +204,76 @@ async def test_an_answer_from_before_an_unbind_does_not_make_a_group_heard() -> 
     await stage.answered(telling)
     assert told == [None, None]
     assert stage.heard() == {"a"}
+
+
+# --- over two channels
+
+MANY = [f"group-{number}" for number in range(40)]
+
+
+def test_groups_are_shared_out_and_heard_when_all_is_answered() -> None:
+    stage = Stage(channels=2)
+    told: list[AmqpError | None] = []
+    assert stage.start(MANY, told.append)
+    one, other = stage.binders
+    assert sorted(one.asked[0][1] + other.asked[0][1]) == sorted(MANY)
+    one.answers.pop()(None)
+    assert told == []
+    assert not any(map(stage.hearing.hears, MANY))
+    other.answers.pop()(None)
+    assert told == [None]
+    assert all(map(stage.hearing.hears, MANY))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_one_channel_refuses_is_refused_as_a_whole(first: int) -> None:
+    stage = Stage(channels=2)
+    told: list[AmqpError | None] = []
+    assert stage.start(MANY, told.append)
+    error = AmqpError("no")
+    stage.binders[first].answers.pop()(error)
+    stage.binders[1 - first].answers.pop()(None)
+    assert told == [error]
+    assert not any(map(stage.hearing.hears, MANY))
+
+
+def test_a_channel_that_is_closed_already_is_an_error_when_the_other_has_answered() -> None:
+    stage = Stage(channels=2)
+    told: list[AmqpError | None] = []
+    stage.binders[1].is_closed = True
+    assert stage.start(MANY, told.append)
+    stage.binders[0].answers.pop()(None)
+    [error] = told
+    assert isinstance(error, AmqpError)
+    stage.binders[0].is_closed = True
+    assert not stage.start(["another"], told.append)
+
+
+def test_who_asks_for_what_several_have_asked_for_waits_for_all_of_them() -> None:
+    stage = Stage(channels=2)
+    told: list[str] = []
+    for group in MANY[:3]:
+        assert stage.start([group], lambda _error, group=group: told.append(group))  # type: ignore[misc]
+    assert stage.start(MANY[:3], lambda _error: told.append("all"))
+    answers = [answer for binder in stage.binders for answer in binder.answers]
+    assert len(answers) == 3
+    for answer in answers:
+        assert "all" not in told
+        answer(None)
+    assert told[-1] == "all"
+    assert len(told) == 4
+
+
+async def test_a_group_is_bound_and_unbound_over_the_same_channel() -> None:
+    stage = Stage(channels=2)
+    assert stage.start(MANY, lambda _error: None)
+    for binder in stage.binders:
+        binder.answers.pop()(None)
+    stage.narrow()
+    unbinding = stage.interest()
+    await asyncio.sleep(0)
+    for binder in stage.binders:
+        (_, bound), (_, unbound) = binder.asked
+        assert sorted(bound) == sorted(unbound)
+        binder.answers.pop()(None)
+    await unbinding
