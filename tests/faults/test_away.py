@@ -315,11 +315,11 @@ async def test_other_unexpected_failures_stop_nothing(make_layer: MakeLayer, met
 
 async def test_nothing_is_published_while_the_connection_is_lost(make_layer: MakeLayer) -> None:
     """What waits behind a batch that failed with its connection waits for the next connection."""
-    here = make_layer(capacity=1000)
+    here = make_layer(capacity=1000, send_timeout=30.0)
     opening = here.faults.stall("open")
     sends = [asyncio.ensure_future(here.send("jobs", {"type": "n", "n": number})) for number in range(501)]
     await eventually(opening.entered.is_set)
-    await eventually(lambda: here.stats().outbox_current == 501)
+    await eventually(lambda: here.stats().outbox_current == 501, within=20)
 
     def lose() -> TransportUnavailable:
         here.faults.context.sink.lost(unavailable())  # type: ignore[union-attr]
