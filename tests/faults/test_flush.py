@@ -141,18 +141,21 @@ async def test_a_flush_whose_process_was_killed_holds_nobody_for_long(make_layer
     assert await asyncio.wait_for(receiving, 20) == NEW
 
 
-async def test_two_flushes_of_one_process_end_one_after_the_other(make_layer: MakeLayer) -> None:
+async def test_a_flush_whose_caller_was_cancelled_empties_nothing_after_the_next(make_layer: MakeLayer) -> None:
     here, there = make_layer(), make_layer()
-    await here.new_channel()
-    await there.send("jobs", OLD)
-    holds = [there.faults.stall("purge") for _ in range(2)]
-    flushing = [asyncio.ensure_future(there.flush()) for _ in holds]
-    await eventually(lambda: len(here._hub.claims._flushing) == 2 and holds[1].entered.is_set())
-    receiving = asyncio.ensure_future(here.receive("jobs"))
-    holds[0].release()
-    await asyncio.wait(flushing, return_when=asyncio.FIRST_COMPLETED)
-    assert len(here._hub.claims._flushing) == 1
-    holds[1].release()
-    await asyncio.gather(*flushing)
+    channel = await here.new_channel()
+    hold = there.faults.stall("purge")
+    flushing = asyncio.ensure_future(there.flush())
+    await eventually(hold.entered.is_set)
+    await cancelled(flushing)
+    flushing = asyncio.ensure_future(there.flush())
+    asyncio.get_running_loop().call_later(0.1, hold.release)
+    await flushing
+    assert there.faults.calls["purge"] == 2
+    await here.group_add("group", channel)
     await there.send("jobs", NEW)
-    assert await asyncio.wait_for(receiving, 20) == NEW
+    assert not here._hub.claims._flushing
+    assert not there._hub.claims._flushing
+    await there.group_send("group", NEW)
+    for name in (channel, "jobs"):
+        assert await asyncio.wait_for(here.receive(name), 10) == NEW

@@ -31,6 +31,7 @@ class ControlDesk:
     def __init__(self, hub: "Hub", codec: Codec) -> None:
         self._hub = hub
         self._codec = codec
+        self._flushing: asyncio.Task[object] | None = None  # the latest flush; on the hub's loop
         self._handlers = {
             ControlOp.JOIN: self._on_join,
             ControlOp.LEAVE: self._on_leave,
@@ -172,7 +173,12 @@ class ControlDesk:
         What lies in one place could slip into another that is empty already: a job that was claimed goes back, or is
         claimed anew. So at first all nodes let go of what they have and touch nothing (`room`: for how many seconds, if
         this one does not come to say that it is over), then the engine is emptied, and then they go on.
+
+        One after the other: one whose caller was cancelled goes on, and must not empty what comes after the next.
         """
+        before, self._flushing = self._flushing, asyncio.current_task()
+        if before is not None and not before.done():
+            await asyncio.wait({before})
         node, seconds = self._hub.node, math.ceil(_STEPS * self._hub.options.send_timeout)
         try:
             async with self._within_send_timeout("the engine could not be emptied"):
