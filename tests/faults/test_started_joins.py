@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.hub import joining as joining_module
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.testing.transports import LoopbackServer
@@ -25,12 +26,16 @@ class NotedTransport(SlowTransport):
         super().__init__(name)
         self.interests = 0
         self.largest = 0
+        self.answers_at_once = False
         self.breaks = False
 
     def start_hearing(self, groups: Collection[str], done: Callable[[bool], None]) -> bool:
         if self.breaks:
             raise RuntimeError("broken")
         self.largest = max(self.largest, len(groups))
+        if self.answers_at_once:
+            done(True)
+            return True
         return super().start_hearing(groups, done)
 
     async def hear(self, groups: frozenset[str]) -> None:
@@ -112,6 +117,36 @@ async def test_no_question_is_about_very_many(layers: list[NotedLayer]) -> None:
     await asyncio.gather(*joining)
     assert there.transport.largest <= 500
     await reaches(here, there, channel, "g3999")
+
+
+async def test_very_many_join_a_group_that_is_heard_meanwhile(
+    layers: list[NotedLayer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question but the first is answered in place."""
+    monkeypatch.setattr(joining_module, "_MOST_AT_ONCE", 16)
+    _, there = layers
+    channel = await there.new_channel()
+    joining = [await begun(there, channel)]
+    joining += [asyncio.create_task(there.group_add("group", channel)) for _ in range(16 * 1_000)]
+    await asyncio.sleep(0)
+    there.transport.answers_at_once = True
+    there.transport.release_answers()
+    await asyncio.gather(*joining)
+
+
+async def test_a_question_that_fails_is_no_matter_for_those_who_were_answered(layers: list[NotedLayer]) -> None:
+    here, there = layers
+    channel = await there.new_channel()
+    joining = [await begun(there, channel)]
+    joining += [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(3)]
+    await asyncio.sleep(0)
+    there.transport.breaks = True
+    there.transport.release_answers()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*joining)
+    there.transport.breaks = False
+    for group in ("group", "g2"):
+        await reaches(here, there, channel, group)
 
 
 async def test_answer_that_never_comes(layers: list[NotedLayer], server: LoopbackServer) -> None:

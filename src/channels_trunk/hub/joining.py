@@ -58,16 +58,20 @@ class Joining:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Ask for what waits, if that is worth it by now."""
-        with self._hub.lock:
-            if not self._is_time():
-                return
-            batch = self._next_batch() if self._starter is not None and self._hub.is_open else None
-            turn = self._turn = _Turn(self) if batch is None else None
-        if turn is not None:
-            self._hub.run(self._work(turn), turn)
-        elif batch is not None:
-            self._ask(batch)
+        """Ask for what waits, if that is worth it by now, until it is not."""
+        batch: _Batch | None = None
+        while True:
+            with self._hub.lock:
+                if batch is not None:
+                    batch.is_being_asked_for = False
+                if not self._is_time():
+                    return
+                if self._starter is None or not self._hub.is_open:
+                    turn = self._turn = _Turn(self)
+                    break
+                batch = self._next_batch()
+            self._ask(self._starter, batch)
+        self._hub.run(self._work(turn), turn)
 
     def _is_time(self) -> bool:
         if self._turn is not None or not self._waiting:
@@ -81,11 +85,10 @@ class Joining:
         self._under_way.append(batch)
         return batch
 
-    def _ask(self, batch: "_Batch") -> None:
+    def _ask(self, starter: StartingTransport, batch: "_Batch") -> None:
         """Ask in this thread."""
-        assert self._starter is not None
         try:
-            is_begun = self._starter.start_hearing({join.group for join in batch.joins}, partial(self._ended, batch))
+            is_begun = starter.start_hearing({join.group for join in batch.joins}, partial(self._ended, batch))
         except BaseException:
             # A fault, or a signal's handler that raises in there. What may have been asked for may be asked for again.
             self._leave_to_task(batch)
@@ -95,11 +98,10 @@ class Joining:
 
     def _leave_to_task(self, batch: "_Batch") -> None:
         with self._hub.lock:
-            if batch not in self._under_way:
-                return  # they were told meanwhile
-            self._under_way.remove(batch)
-            self._waiting = batch.joins + self._waiting
-            if self._turn is not None:
+            if batch in self._under_way:  # else they were told meanwhile
+                self._under_way.remove(batch)
+                self._waiting = batch.joins + self._waiting
+            if self._turn is not None or not self._waiting:
                 return
             turn = self._turn = _Turn(self)
         self._hub.run(self._work(turn), turn)
@@ -114,9 +116,13 @@ class Joining:
                 return
             self._under_way.remove(batch)
             self._hub.driver.told_elsewhere = True
-        # First, so that the engine has something to do while those go on.
-        self._go_on()
-        settle([join.waiter for join in batch.joins])
+            is_seen_to = batch.is_being_asked_for  # by a _go_on() that goes on when it has asked, here or elsewhere
+        try:
+            if not is_seen_to:
+                # First, so that the engine has something to do while those who are told go on.
+                self._go_on()
+        finally:
+            settle([join.waiter for join in batch.joins])
 
     # --- the hub's loop
 
@@ -196,10 +202,11 @@ class Joining:
 class _Batch:
     """What a caller's thread asked for together."""
 
-    __slots__ = ("joins",)
+    __slots__ = ("is_being_asked_for", "joins")
 
     def __init__(self, joins: list[_Join]) -> None:
         self.joins = joins
+        self.is_being_asked_for = True
 
 
 class _Turn:
