@@ -149,6 +149,26 @@ async def test_a_question_that_fails_is_no_matter_for_those_who_were_answered(la
         await reaches(here, there, channel, group)
 
 
+async def test_two_questions_that_are_lost_with_their_connection(
+    layers: list[NotedLayer], server: LoopbackServer
+) -> None:
+    """Each join has its own time, in whatever order they come to wait for the next connection."""
+    _, there = layers
+    channel = await there.new_channel()
+    with impatient(there, 1.0):
+        joining = [await begun(there, channel)]
+        for number in range(17):
+            joining.append(asyncio.create_task(there.group_add(f"g{number}", channel)))
+            await asyncio.sleep(0.004)
+        assert there.transport.asked_total == 2
+        server.stop()
+        there.transport.release_answers()
+        async with asyncio.timeout(20):
+            outcomes = await asyncio.gather(*joining, return_exceptions=True)
+    assert all(isinstance(outcome, TransportUnavailable) for outcome in outcomes)
+    server.start()
+
+
 async def test_answer_that_never_comes(layers: list[NotedLayer], server: LoopbackServer) -> None:
     here, there = layers
     channel = await there.new_channel()

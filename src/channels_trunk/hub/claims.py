@@ -19,13 +19,30 @@ from .waiters import Waiter
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
-__all__ = ["Claims"]
+__all__ = ["Claims", "Suspension"]
 
 _RETRY = 0.001
 _RETRY_LATER = 0.25
 _SEND_BACK_WITHIN = 2.0
 
 logger = logging.getLogger("channels_trunk")
+
+
+class Suspension:
+    """While a node flushes, nothing is claimed."""
+
+    __slots__ = ("ends", "node", "task")
+
+    def __init__(self, node: str, ends: float) -> None:
+        self.node = node
+        self.ends = ends  # monotonic seconds: not to be heeded for longer
+        self.task: asyncio.Task[None] | None = None
+        """Of the hub's loop: it lets go of what this node has, and is of no use to anybody when the flush is over."""
+
+    def end(self) -> None:
+        """The flush is over; on the hub's loop."""
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Claims:
@@ -41,7 +58,7 @@ class Claims:
         self._pending: dict[str, None] = {}  # guarded by _lock: channels to claim from on the hub's loop, in order
         self._restoring: list[Claimed] = []  # guarded by _lock, as the next
         self._flushes = 0  # counted, so that a claim sees whether there was one meanwhile
-        self._flushing: list[tuple[str, float]] = []  # guarded by _lock: nodes that do, and until when to heed that
+        self._flushing: list[Suspension] = []  # guarded by _lock
         self._work_task: asyncio.Task[None] | None = None  # touched on the hub's loop alone, as the next four
         self._ahead = transport.capabilities.claims_ahead
         self._stock = Stock()
@@ -83,30 +100,45 @@ class Claims:
         self._flushes += 1
         self._restoring = []
 
-    async def suspend(self, node: str, seconds: float) -> None:
-        """Claim nothing and give nothing back while this node flushes; return when nothing of the kind is under way.
+    def suspend(self, node: str, seconds: float) -> "Suspension":
+        """Claim nothing and give nothing back while this node flushes; with the hub's lock held.
 
-        Not for longer than so many seconds: that node may be killed. On the hub's loop.
+        Not for longer than so many seconds: that node may be killed.
         """
-        with self._lock:
-            self._flushing.append((node, self._hub.clock.monotonic() + seconds))
-        asyncio.get_running_loop().call_later(seconds, self._work_now)
+        suspension = Suspension(node, self._hub.clock.monotonic() + seconds)
+        self._flushing.append(suspension)
+        self._hub.on_io(self._look_again_in, seconds)
+        return suspension
+
+    def resume(self, node: str) -> None:
+        """Undo the first suspend() for this node; with the hub's lock held."""
+        for suspension in self._flushing:
+            if suspension.node == node:
+                self._flushing.remove(suspension)
+                self._hub.on_io(suspension.end)
+                self._hub.on_io(self._work_now)
+                return
+
+    async def settled(self) -> None:
+        """Return when nothing is being claimed or given back that was begun before now; on the hub's loop."""
+        if self._inline is not None:
+            with self._hub.publisher.exclusive:
+                pass  # nobody is in the middle of a claim in place
         if self._work_task is not None and not self._work_task.done():
             await asyncio.wait({self._work_task})
 
-    def resume(self, node: str) -> None:
-        """Undo suspend(); with the hub's lock held."""
-        for flush in self._flushing:
-            if flush[0] == node:
-                self._flushing.remove(flush)
-                self._hub.on_io(self._work_now)
-                return
+    def stands(self, suspension: "Suspension") -> bool:
+        """Whether it is not over; with the hub's lock held."""
+        return self._is_suspended() and suspension in self._flushing
 
     def _is_suspended(self) -> bool:
         if self._flushing:
             now = self._hub.clock.monotonic()
-            self._flushing = [(node, ends) for node, ends in self._flushing if ends > now]
+            self._flushing = [suspension for suspension in self._flushing if suspension.ends > now]
         return bool(self._flushing)
+
+    def _look_again_in(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._work_now)
 
     def _demand(self, channel: str) -> int:
         with self._lock:
@@ -192,6 +224,9 @@ class Claims:
         self._look_later()
         with self._lock:
             self._pending.update(dict.fromkeys(self._wanted))
+            left = [suspension.ends - self._hub.clock.monotonic() for suspension in self._flushing]
+        for seconds in left:
+            self._look_again_in(max(0.0, seconds))  # the loop that was to do so may have ended
         self._work_now()
 
     async def _work(self) -> None:

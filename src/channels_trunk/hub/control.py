@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from channels_trunk.codec import Codec
@@ -10,6 +11,7 @@ from channels_trunk.exceptions import DecodeError, TransportUnavailable
 from channels_trunk.names import channel_owner
 from channels_trunk.router import Effects, Mailbox
 
+from .claims import Suspension
 from .outbox import Outgoing
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ __all__ = ["ControlDesk", "why_late"]
 _LOOK_AGAIN = 0.1
 # Of a flush, each of which may take `send_timeout`.
 _STEPS = 3
-# `room` of a flush that has failed.
-_GIVEN_UP = -1
+# `room` of a flush that is over, or has failed.
+_OVER = -1
 
 
 class ControlDesk:
@@ -96,27 +98,46 @@ class ControlDesk:
         self._done(control, effects)
 
     def _on_flush(self, control: Control, effects: Effects) -> None:
+        claims = self._hub.claims
         if control.room > 0:
-            self._hub.on_io(lambda: self._hub.spawn(self._let_go_for(control)))
+            # Not in a moment: what says that it is over may be right behind.
+            suspension = claims.suspend(control.sender, control.room)
+            self._hub.on_io(self._begin_to_let_go, suspension, control)
             return
-        if control.room != _GIVEN_UP:
+        if control.room != _OVER:
             self._flush_here(effects)
-        self._hub.claims.resume(control.sender)
+        claims.resume(control.sender)
         self._done(control, effects)
 
-    async def _let_go_for(self, control: Control) -> None:
-        await self._let_go(control.sender, control.room)
-        self._hub.publish([self.packed(control.sender, Control(ControlOp.DONE, self._hub.node, control.number))])
+    def _begin_to_let_go(self, suspension: Suspension, control: Control) -> None:
+        suspension.task = self._hub.spawn(self._let_go_for(suspension, control))
 
-    async def _let_go(self, node: str, seconds: float) -> None:
-        """Have nothing that was taken out of the engine's reach, and take nothing until resume(), as `node` flushes."""
+    async def _let_go_for(self, suspension: Suspension, control: Control) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(control.room):
+                if await self._let_go(suspension):
+                    done = Control(ControlOp.DONE, self._hub.node, control.number)
+                    self._hub.publish([self.packed(control.sender, done)])
+
+    async def _let_go(self, suspension: Suspension) -> bool:
+        """Have nothing that was taken out of the engine's reach; False if the flush is over, and all may be new."""
         # What is being claimed is of no use to anybody now, and must not go back for that reason.
-        self._flush_now()
-        await self._hub.claims.suspend(node, seconds)
+        if not self._flush_during(suspension):
+            return False
+        await self._hub.claims.settled()
         if self._hub.transport.capabilities.claims_ahead:
             await self._hub.driver.drive_patiently(self._hub.transport.drop)
         # Also what was on its way from there.
-        self._flush_now()
+        return self._flush_during(suspension)
+
+    def _flush_during(self, suspension: Suspension) -> bool:
+        effects = Effects()
+        with self._hub.lock:
+            if not self._hub.claims.stands(suspension):
+                return False
+            self._flush_here(effects)
+        self._hub.perform(effects)
+        return True
 
     def _flush_here(self, effects: Effects) -> None:
         self._hub.router.flush()
@@ -177,23 +198,25 @@ class ControlDesk:
         One after the other: one whose caller was cancelled goes on, and must not empty what comes after the next.
         """
         before, self._flushing = self._flushing, asyncio.current_task()
-        if before is not None and not before.done():
+        if before is not None and before.get_loop() is asyncio.get_running_loop() and not before.done():
             await asyncio.wait({before})
         node, seconds = self._hub.node, math.ceil(_STEPS * self._hub.options.send_timeout)
         try:
             async with self._within_send_timeout("the engine could not be emptied"):
                 await self._hub.driver.until_open()
-                await self._let_go(node, seconds)
+                with self._hub.lock:
+                    suspension = self._hub.claims.suspend(node, seconds)
+                await self._let_go(suspension)
             await self.ask(ControlOp.FLUSH, None, room=seconds)
             async with self._within_send_timeout("the engine could not be emptied"):
                 await self._hub.driver.drive_patiently(self._hub.transport.purge)
             await self.ask(ControlOp.FLUSH, None)
-        except BaseException:
-            self._hub.publish([self.packed(EVERY_NODE, Control(ControlOp.FLUSH, node, room=_GIVEN_UP))])
-            raise
         finally:
             with self._hub.lock:
                 self._hub.claims.resume(node)
+            if not self._hub.is_idle:  # else to say it would open the layer again
+                # Also for who was not asked to go on, as it seemed to be gone for a moment.
+                self._hub.publisher.add([self.packed(EVERY_NODE, Control(ControlOp.FLUSH, node, room=_OVER))])
         # Once more: what others had sent before they flushed has come in the meantime.
         self._flush_now()
 

@@ -181,7 +181,9 @@ class Joining:
     async def _heard(self, joins: list[_Join]) -> list[_Join]:
         """Wait for these; return those that have to go on waiting."""
         hub = self._hub
-        left = max(0.0, joins[0].deadline - hub.clock.monotonic())
+        # Not the first of the list: what was asked for together, and was not answered, comes in any order.
+        earliest = min(join.deadline for join in joins)
+        left = max(0.0, earliest - hub.clock.monotonic())
         error: Exception | None = None
         try:
             async with asyncio.timeout(left) as limit:
@@ -189,10 +191,9 @@ class Joining:
         except TimeoutError:
             if not limit.expired():
                 raise
-            now = hub.clock.monotonic()
-            over = [join.waiter for join in joins if join.deadline <= now] or [joins[0].waiter]
-            settle(over, self._late)
-            return joins[len(over) :]
+            end = max(earliest, hub.clock.monotonic())
+            settle([join.waiter for join in joins if join.deadline <= end], self._late)
+            return [join for join in joins if join.deadline > end]
         except Exception as caught:  # noqa: BLE001 - the joiners are told, whatever it is
             error = caught
         settle([join.waiter for join in joins], None if error is None else lambda: another(error))

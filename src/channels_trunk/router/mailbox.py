@@ -6,10 +6,12 @@ receiver's own task takes it. A receiver cancelled in between loses nothing; it 
 One thing happens without the hub's lock, which would be a sixth of what a delivery costs: a receiver pops the first
 message of a *list* (Hub.receive). A pop is atomic, so nobody gets what another has; and all others, who do hold the
 lock, bear that a list becomes shorter under their hands at any time: they never take for granted that it has a first
-message, and never put a copy in the place of a list that is not empty, but move its messages one by one.
+message, and never put a copy in the place of a list that is not empty, but move its messages one by one, the last one
+first: what the receiver pops meanwhile is older than all that are moved.
 """
 
 from collections import deque
+from contextlib import suppress
 
 from .effects import Waiter
 from .shared import Body
@@ -99,10 +101,11 @@ class Mailbox:
             self.messages = [entry]
             return
         messages.append(entry)
-        if len(messages) == LONG:
+        if messages.__class__ is list and len(messages) == LONG:
             moved: deque[Entry] = deque()
-            while (first := self.pop()) is not None:
-                moved.append(first)
+            with suppress(IndexError):
+                while True:
+                    moved.appendleft(messages.pop())
             self.messages = moved
 
     def pop(self) -> Entry | None:

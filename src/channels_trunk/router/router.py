@@ -283,7 +283,8 @@ class Router:
         self.groups.clear()
         self.pressed.clear()
         for box in list(self.boxes.values()):
-            if box.channel not in spare:
+            if box.channel not in spare and box.messages is not None:
+                box.messages.clear()  # also for a receiver that is about to pop
                 box.messages = None
             if box.idle:
                 self._forget(box)

@@ -90,6 +90,16 @@ async def test_flush_removes_what_a_worker_has_at_hand(make_layer: MakeLayer, by
     assert await take(worker, 1) == [JOBS]
 
 
+async def test_three_processes_flush_at_once(make_layer: MakeLayer) -> None:
+    source, *workers = (make_layer(capacity=JOBS) for _ in range(3))
+    await send_jobs(source, range(JOBS))
+    for worker in workers:
+        await work_until_ahead(worker)
+    await asyncio.gather(*(layer.flush() for layer in (source, *workers)))
+    await send_jobs(source, range(JOBS, JOBS + 2))
+    assert await take(workers[0], 1) + await take(workers[1], 1) == [JOBS, JOBS + 1]
+
+
 async def test_what_a_worker_gives_back_during_a_flush_is_flushed(
     make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

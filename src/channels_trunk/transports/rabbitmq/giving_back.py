@@ -36,7 +36,6 @@ class GivingBack:
         self._waiting: deque[Claimed] = deque()
         self._left: dict[int, Claimed] = {}  # what a call that was cancelled had sent
         self._number = 0
-        self._trying = asyncio.Lock()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -48,9 +47,9 @@ class GivingBack:
             self._waiting.remove(message)
         return found
 
-    async def drop(self) -> None:
+    async def drop(self, link: Link) -> None:
         """Forget what waits here, or is just being tried again."""
-        async with self._trying:
+        async with link.giving_back:
             self._waiting.clear()
 
     async def give(self, link: Link, workers: Workers, messages: Sequence[Claimed]) -> None:
@@ -106,7 +105,7 @@ class GivingBack:
 
     async def give_again(self, link: Link, workers: Workers) -> None:
         """Try what waits here once more."""
-        async with self._trying:
+        async with link.giving_back:
             if self._waiting and not link.connection.blocked:
                 messages = list(self._waiting)
                 self._waiting.clear()

@@ -40,6 +40,10 @@ class Link:
     """Groups that were bound over this connection."""
     asked: dict[str, Any] = field(default_factory=dict)
     """Groups whose binding the broker was asked for, without an answer so far; see hearing.py."""
+    giving_back: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while what was claimed is given back once more."""
+    dropping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by a flush: two nodes may flush at once."""
     _scratch: "asyncio.LifoQueue[int]" = field(default_factory=lambda: _filled(_SCRATCHES))
     """Numbers of channels that are free."""
 

@@ -115,6 +115,8 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
             self._lose(self._link, error)
 
     def _channel_closed(self, link: Link, error: AmqpError) -> None:
+        if link is not self._link:
+            return  # it is being closed: what was asked of it a moment ago may fail in any way
         if error.code == NOT_FOUND:
             self._place.doubt("an exchange of RabbitMQ was deleted")
         self._lose(link, error)
@@ -325,8 +327,9 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         """Have what consumers brought, and nobody claimed, and forget it."""
         link = self._there()
         with self._translating(link):
-            await self._giving_back.drop()
-            await self._workers.drop()
+            async with link.dropping:
+                await self._giving_back.drop(link)
+                await self._workers.drop()
 
     async def maintain(self) -> float:
         """Keep what would expire while it is needed, and end what is over."""
