@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 import pytest
@@ -72,6 +72,14 @@ async def begun(layer: NotedLayer, channel: str, group: str = "group") -> "async
     return joining
 
 
+async def begun_behind(layer: NotedLayer, channel: str, groups: Sequence[str]) -> "list[asyncio.Task[None]]":
+    """As begun(), and joins of these groups behind it, one turn of the loop later."""
+    joining = [await begun(layer, channel)]
+    joining += [asyncio.create_task(layer.group_add(group, channel)) for group in groups]
+    await asyncio.sleep(0)
+    return joining
+
+
 async def reaches(here: NotedLayer, there: NotedLayer, channel: str, group: str = "group") -> None:
     await here.group_send(group, HELLO)
     async with asyncio.timeout(20):
@@ -81,9 +89,7 @@ async def reaches(here: NotedLayer, there: NotedLayer, channel: str, group: str 
 async def test_joins_behind_one_another_share_the_next_questions(layers: list[NotedLayer]) -> None:
     here, there = layers
     channel = await there.new_channel()
-    joining = [await begun(there, channel)]
-    joining += [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(50)]
-    await asyncio.sleep(0)
+    joining = await begun_behind(there, channel, [f"g{number}" for number in range(50)])
     # One, and then sixteen; the others wait.
     assert there.transport.asked_total == 2
     there.transport.release_answers()
@@ -96,9 +102,7 @@ async def test_joins_behind_one_another_share_the_next_questions(layers: list[No
 async def test_few_that_come_while_others_are_asked_for_wait_for_more(layers: list[NotedLayer]) -> None:
     here, there = layers
     channel = await there.new_channel()
-    joining = [await begun(there, channel)]
-    joining += [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(7)]
-    await asyncio.sleep(0)
+    joining = await begun_behind(there, channel, [f"g{number}" for number in range(7)])
     assert there.transport.asked_total == 1
     there.transport.release_answers()
     await asyncio.gather(*joining)
@@ -110,9 +114,7 @@ async def test_no_question_is_about_very_many(layers: list[NotedLayer]) -> None:
     """To write it would hold the loop."""
     here, there = layers
     channel = await there.new_channel()
-    joining = [await begun(there, channel)]
-    joining += [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(4_000)]
-    await asyncio.sleep(0)
+    joining = await begun_behind(there, channel, [f"g{number}" for number in range(4_000)])
     there.transport.release_answers()
     await asyncio.gather(*joining)
     assert there.transport.largest <= 500
@@ -126,9 +128,7 @@ async def test_very_many_join_a_group_that_is_heard_meanwhile(
     monkeypatch.setattr(joining_module, "_MOST_AT_ONCE", 16)
     _, there = layers
     channel = await there.new_channel()
-    joining = [await begun(there, channel)]
-    joining += [asyncio.create_task(there.group_add("group", channel)) for _ in range(16 * 1_000)]
-    await asyncio.sleep(0)
+    joining = await begun_behind(there, channel, ["group"] * 16_000)
     there.transport.answers_at_once = True
     there.transport.release_answers()
     await asyncio.gather(*joining)
@@ -137,9 +137,7 @@ async def test_very_many_join_a_group_that_is_heard_meanwhile(
 async def test_a_question_that_fails_is_no_matter_for_those_who_were_answered(layers: list[NotedLayer]) -> None:
     here, there = layers
     channel = await there.new_channel()
-    joining = [await begun(there, channel)]
-    joining += [asyncio.create_task(there.group_add(f"g{number}", channel)) for number in range(3)]
-    await asyncio.sleep(0)
+    joining = await begun_behind(there, channel, [f"g{number}" for number in range(3)])
     there.transport.breaks = True
     there.transport.release_answers()
     async with asyncio.timeout(20):

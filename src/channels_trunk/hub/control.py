@@ -52,10 +52,6 @@ class ControlDesk:
         envelope = Envelope(Kind.CONTROL, node, clock.wall() + options.expiry, self._codec.pack_control(control))
         return Outgoing(envelope, None, clock.monotonic() + options.send_timeout)
 
-    def outgoing(self, node: str, op: ControlOp, *, number: int = 0, channel: str = "", group: str = "") -> Outgoing:
-        """An envelope for `node` from this node."""
-        return self.packed(node, Control(op, self._hub.node, number, channel, group))
-
     def tell_if_drained(self, box: Mailbox) -> None:
         """A mailbox that was said to be full has been read from: tell every node if there is room again."""
         with self._hub.lock:
@@ -104,10 +100,10 @@ class ControlDesk:
             suspension = claims.suspend(control.sender, control.room)
             self._hub.on_io(self._begin_to_let_go, suspension, control)
             return
+        claims.resume(control.sender)
         if control.room != _OVER:
             self._flush_here(effects)
-        claims.resume(control.sender)
-        self._done(control, effects)
+            self._done(control, effects)
 
     def _begin_to_let_go(self, suspension: Suspension, control: Control) -> None:
         suspension.task = self._hub.spawn(self._let_go_for(suspension, control))
@@ -122,22 +118,13 @@ class ControlDesk:
     async def _let_go(self, suspension: Suspension) -> bool:
         """Have nothing that was taken out of the engine's reach; False if the flush is over, and all may be new."""
         # What is being claimed is of no use to anybody now, and must not go back for that reason.
-        if not self._flush_during(suspension):
+        if not self._flush_now(suspension):
             return False
         await self._hub.claims.settled()
         if self._hub.transport.capabilities.claims_ahead:
             await self._hub.driver.drive_patiently(self._hub.transport.drop)
         # Also what was on its way from there.
-        return self._flush_during(suspension)
-
-    def _flush_during(self, suspension: Suspension) -> bool:
-        effects = Effects()
-        with self._hub.lock:
-            if not self._hub.claims.stands(suspension):
-                return False
-            self._flush_here(effects)
-        self._hub.perform(effects)
-        return True
+        return self._flush_now(suspension)
 
     def _flush_here(self, effects: Effects) -> None:
         self._hub.router.flush()
@@ -214,17 +201,22 @@ class ControlDesk:
         finally:
             with self._hub.lock:
                 self._hub.claims.resume(node)
-            if not self._hub.is_idle:  # else to say it would open the layer again
-                # Also for who was not asked to go on, as it seemed to be gone for a moment.
-                self._hub.publisher.add([self.packed(EVERY_NODE, Control(ControlOp.FLUSH, node, room=_OVER))])
+            # Also for who was not asked to go on, as it seemed to be gone for a moment.
+            over = Effects()
+            over.controls.append((EVERY_NODE, Control(ControlOp.FLUSH, node, room=_OVER)))
+            self._hub.perform(over)
         # Once more: what others had sent before they flushed has come in the meantime.
         self._flush_now()
 
-    def _flush_now(self) -> None:
+    def _flush_now(self, during: Suspension | None = None) -> bool:
+        """Empty this node; with `during`, only if that is not over: False if it is."""
         effects = Effects()
         with self._hub.lock:
+            if during is not None and not self._hub.claims.stands(during):
+                return False
             self._flush_here(effects)
         self._hub.perform(effects)
+        return True
 
     async def ask(
         self, op: ControlOp, nodes: set[str] | None, *, channel: str = "", group: str = "", room: int = 0

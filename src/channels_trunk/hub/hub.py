@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from channels_trunk.clock import SYSTEM_CLOCK, Clock
 from channels_trunk.codec import Codec
-from channels_trunk.envelope import ControlOp, Envelope, Kind
+from channels_trunk.envelope import Control, ControlOp, Envelope, Kind
 from channels_trunk.names import channel_owner, check_channel, check_group, local_names
 from channels_trunk.router import FULL, Effects, Router, Verdict, Windows
 from channels_trunk.stats import LayerStats
@@ -167,7 +167,7 @@ class Hub(Receiving):
         return waiter
 
     def _question(self, channel: str, number: int) -> Outgoing:
-        return self.desk.outgoing(channel_owner(channel) or "", ControlOp.REPORT, number=number, channel=channel)
+        return self.desk.packed(channel_owner(channel) or "", Control(ControlOp.REPORT, self.node, number, channel))
 
     def _spend(self, channel: str, now: float, new_waiter: Callable[[], Waiter], *, into: list[Outgoing]) -> int:
         """Spend from the window of another node's channel; return the number of the question to ask, or 0."""
