@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,22 @@ class ProcessPeer(Peer):
     def freeze(self) -> None:
         """Stop the process with SIGSTOP."""
         os.kill(self.pid, signal.SIGSTOP)
+
+    async def freeze_unlocked(self, probe: Callable[[], Awaitable[object]], *, within: float) -> None:
+        """Stop the process, but not inside a transaction: whoever uses the same database would wait for its lock.
+
+        `probe` writes something there, which is to be done within so many seconds.
+        """
+        while True:
+            self.freeze()
+            try:
+                async with asyncio.timeout(within):
+                    await probe()
+            except TimeoutError:
+                self.thaw()
+                await self.new_channel()  # answered when it has gone on for a while
+            else:
+                return
 
     def thaw(self) -> None:
         """Let a frozen process go on."""

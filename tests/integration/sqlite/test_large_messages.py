@@ -44,18 +44,6 @@ async def _goes(here: SQLiteChannelLayer, there: SQLiteChannelLayer, channel: st
         assert await there.receive(channel) == sent
 
 
-async def _freeze(frozen: ProcessPeer, here: SQLiteChannelLayer) -> None:
-    """Stop a process, but not inside a transaction: the other would wait for its lock."""
-    while True:
-        frozen.freeze()
-        try:
-            async with asyncio.timeout(2):
-                return await here.send("probe", {"type": "probe"})
-        except TimeoutError:
-            frozen.thaw()
-            await frozen.new_channel()  # answered when it has gone on for a while
-
-
 async def test_a_large_message_for_one_process_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "x.sqlite3"
     async with layers_closed() as layers:
@@ -86,7 +74,7 @@ async def test_a_process_that_stands_still_gets_all_sizes_in_order(tmp_path: Pat
         channel = await frozen.new_channel()
         await here.send(channel, _message(-1, 1))
         await frozen.receive(channel)
-        await _freeze(frozen, here)
+        await frozen.freeze_unlocked(lambda: here.send("probe", {"type": "probe"}), within=2)
         try:
             for number, size in enumerate(sizes):
                 await here.send(channel, _message(number, size))

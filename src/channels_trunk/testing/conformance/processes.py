@@ -15,7 +15,6 @@ from channels_trunk.testing.conformance.rules import rule
 from channels_trunk.testing.layer import Message
 from channels_trunk.testing.ledger import numbered
 from channels_trunk.testing.peers import Peer
-from channels_trunk.testing.processes import ProcessPeer
 from channels_trunk.testing.rig import Rig
 
 PLENTY = 100_000
@@ -271,7 +270,7 @@ class KillRules:
         here, frozen, other = rig.here(), await rig.process(), await rig.process()
         group = rig.name("group")
         (theirs,), (others,) = await frozen.join(group), await other.join(group)
-        await self._freeze(frozen, rig=rig, here=here)
+        await frozen.freeze_unlocked(lambda: here.group_send(rig.name("probe"), HELLO), within=rig.seconds(2))
         try:
             for number in range(50):
                 await here.group_send(group, numbered("here", number))
@@ -279,17 +278,6 @@ class KillRules:
         finally:
             frozen.thaw()
         assert_clean(await frozen.collect(theirs, count=50), sent={"here": 50})
-
-    async def _freeze(self, frozen: ProcessPeer, *, rig: Rig, here: Commands) -> None:
-        """Stop a process, but not inside a transaction: whoever uses the same database would wait for its lock."""
-        while True:
-            frozen.freeze()
-            try:
-                async with asyncio.timeout(rig.seconds(2)):
-                    return await here.group_send(rig.name("probe"), HELLO)
-            except TimeoutError:
-                frozen.thaw()
-                await frozen.new_channel()  # answered when it has gone on for a while
 
 
 async def run_workers(
