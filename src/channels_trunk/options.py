@@ -228,4 +228,5 @@ CORE_OPTIONS: tuple[Option, ...] = (
     Option("gap_event", None, optional(_gap_event)),
     Option("resilience", None, optional(_resilience)),
     Option("inline", True, boolean),
+    Option("busy_wait", True, boolean),
 )

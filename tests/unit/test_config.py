@@ -114,7 +114,7 @@ def test_the_layers_take_what_it_gives() -> None:
         ("sqlite://:memory:", "a SQLite database in memory has no second process; write memory://"),
         ("sqlite:///:memory:", "a SQLite database in memory has no second process; write memory://"),
         ("sqlite:///x?capactiy=5", "URL: unknown option 'capactiy'; did you mean 'capacity'?"),
-        ("sqlite:///x?wings=5", "URL: unknown option 'wings'; known options: auto_trim, capacity"),
+        ("sqlite:///x?wings=5", "URL: unknown option 'wings'; known options: auto_trim, busy_wait, capacity"),
         ("memory://?capacity=0", "URL['capacity']: must be a whole number of at least 1, not 0"),
         ("memory://?capacity=many", "URL['capacity']: must be a whole number of at least 1, not 'many'"),
         ("memory://?capacity=1&capacity=2", "URL['capacity']: must be a whole number of at least 1, not ['1', '2']"),

@@ -42,6 +42,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("resilience", {}, ResilienceOptions()),
     ("resilience", {"drop": 1, "delay": 2, "disconnect": 0}, ResilienceOptions(1.0, 2.0, 0.0)),
     ("inline", False, False),
+    ("busy_wait", False, False),
     ("database", None, None),
     ("database", "default", "default"),
     ("path", None, None),
@@ -73,7 +74,7 @@ BAD: list[tuple[str, Any, str]] = [
     *[(name, value, WHOLE) for name in ("capacity", "max_message_size") for value in (0, -1, 1.5, "9", None, True)],
     *[
         (name, value, f"must be True or False, not {value!r}")
-        for name in ("enforce_capacity", "auto_trim", "inline")
+        for name in ("enforce_capacity", "auto_trim", "inline", "busy_wait")
         for value in (0, 1, "yes", None)
     ],
     *[("channel_capacity", value, "must be a dict of channel name pattern to capacity") for value in NO_DICTS],
@@ -150,6 +151,7 @@ def test_defaults_are_those_that_are_documented() -> None:
         "gap_event": None,
         "resilience": None,
         "inline": True,
+        "busy_wait": True,
         "database": None,
         "path": None,
         "auto_trim": True,
@@ -177,7 +179,9 @@ def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(wrong: str, m
 
 
 def test_an_unknown_option_without_a_likeness_is_answered_with_those_that_are_known() -> None:
-    with pytest.raises(OptionsError, match="unknown option 'wings'; known options: auto_trim, capacity, channel_cap"):
+    with pytest.raises(
+        OptionsError, match="unknown option 'wings'; known options: auto_trim, busy_wait, capacity, channel_cap"
+    ):
         SQLiteChannelLayer(wings=2)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from channels_trunk.transports.base import ReadableTransport
 
-from .linger import Linger, can_linger
+from .linger import new_linger
 from .waiters import ThreadWaiter
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ class Doorwatch:
         self._doors: dict[asyncio.AbstractEventLoop, int] = {}
         self._threads_receive = False
         self._latest_caller: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        # Behind a server, which needs the processors itself, an answer takes longer than anybody should linger.
-        lingers = transport.capabilities.inline and can_linger()
-        self._linger = Linger(hub.clock.monotonic, os.sched_yield) if lingers else None
+        through_server = not transport.capabilities.inline
+        self._linger = new_linger(hub.clock, through_server=through_server) if hub.options.busy_wait else None
         self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone, as the next
         self._reads_seen = 0
 

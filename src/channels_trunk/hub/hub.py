@@ -44,6 +44,7 @@ class HubOptions(NamedTuple):
     capacity_of: Callable[[str], int]
     gap_body: bytes | None
     inline: bool
+    busy_wait: bool
 
 
 class MustWait(Exception):
@@ -84,7 +85,7 @@ class Hub(Receiving):
         self.control = self.desk.handle
         self._local_names = local_names()
         context = NodeContext(node, options.prefix, codec, HubSink(self), clock, options.capacity_of)
-        super().__init__(transport, context, watch_inline=options.inline)
+        super().__init__(transport, context)
 
     def new_channel(self, prefix: str) -> str:
         """A name that this node owns; no I/O."""

@@ -53,7 +53,7 @@ class Lifecycle(Condition):
     router: Router
     windows: Windows
 
-    def __init__(self, transport: Transport, context: NodeContext, *, watch_inline: bool) -> None:
+    def __init__(self, transport: Transport, context: NodeContext) -> None:
         super().__init__(context.clock.monotonic)
         self.transport = transport
         self.context = context
@@ -62,7 +62,6 @@ class Lifecycle(Condition):
         self.requests = Requests()  # guarded by lock
         self.driver = Driver(self, transport)
         self.doorwatch: Doorwatch | None = None
-        self._watch_inline = watch_inline
         self._io: IOThread | None = None  # guarded by _life, as the next two
         self._supervisor: Supervisor | None = None
         self._ended: list[Waiter] = []  # who waits for the thread to end
@@ -84,7 +83,7 @@ class Lifecycle(Condition):
             self._io.call(self._begin)
 
     def _begin(self) -> None:
-        self._supervisor = Supervisor(self, self.transport, watch_inline=self._watch_inline)
+        self._supervisor = Supervisor(self, self.transport)
         self.doorwatch = self._supervisor.inline_doorwatch
         self.spawn(self._supervisor.run())
 

@@ -23,8 +23,8 @@ class Receiving(Lifecycle):
 
     node: str
 
-    def __init__(self, transport: Transport, context: NodeContext, *, watch_inline: bool) -> None:
-        super().__init__(transport, context, watch_inline=watch_inline)
+    def __init__(self, transport: Transport, context: NodeContext) -> None:
+        super().__init__(transport, context)
         self._heads: set[str] = set()  # what stands before the "!" in names that new_channel() made
         self._unpack = context.codec.unpack
         self._left_behind: deque[tuple[Mailbox, Waiter]] = deque()  # receivers that the collector found

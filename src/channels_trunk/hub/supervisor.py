@@ -37,7 +37,7 @@ T = TypeVar("T")
 class Supervisor:
     """One run, from the first open to the last close; everything here is touched on the hub's loop alone."""
 
-    def __init__(self, hub: "Lifecycle", transport: Transport, *, watch_inline: bool) -> None:
+    def __init__(self, hub: "Lifecycle", transport: Transport) -> None:
         self._hub = hub
         self._transport = transport
         self._backoff = Backoff()
@@ -49,7 +49,7 @@ class Supervisor:
         self._left = True  # whether the transport holds nothing any more
         self._doorwatch = Doorwatch(hub, transport) if isinstance(transport, ReadableTransport) else None
 
-        self.inline_doorwatch = self._doorwatch if watch_inline else None
+        self.inline_doorwatch = self._doorwatch if hub.options.inline else None
         """To be told where receivers wait; None if the hub's thread does all the reading."""
 
     def lose(self) -> None:

@@ -95,6 +95,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
             capacity_of=self._capacity_of,
             gap_body=None if gap_event is None else self._codec.pack({"type": gap_event}),
             inline=values["inline"],
+            busy_wait=values["busy_wait"],
         )
         hub = Hub(node=new_node_id(), transport=self._make_transport(values), codec=self._codec, options=options)
         # The hub does not know the layer, so that a layer nobody holds any more is freed, and its hub stopped.

@@ -6,11 +6,18 @@ from typing import Any
 
 import pytest
 
+from channels_trunk.hub import linger
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.transports.postgres import reading, watch
 from tests.integration.postgres.conftest import HELLO, MakeLayer, is_ok, member, terminate, works
-from tests.integration.reading import in_plain_thread, reader_of, reads_if_it_goes_on_sending
+from tests.integration.reading import (
+    in_plain_thread,
+    reader_of,
+    reads_if_it_goes_on_sending,
+    sleeps_however_close_rings_are,
+    stays_awake_between_rings_that_are_close,
+)
 from tests.plugins.servers.postgres_server import PostgresServer
 
 MANY = 600
@@ -169,3 +176,19 @@ async def test_where_there_is_no_epoll(
     assert await waiting == HELLO
     assert reader_of(other) is None
     await works(one, other)
+
+
+@pytest.mark.usefixtures("no_taking_over")
+async def test_a_loop_that_is_rung_often_stays_awake_for_the_next_if_it_may(
+    make_layer: MakeLayer, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linger, "can_linger", lambda: True)
+    # However slow the machine is.
+    monkeypatch.setattr(linger, "BEHIND_A_SERVER", linger.BEHIND_A_SERVER._replace(soon=1.0))
+    one, other, asleep = (
+        make_layer(postgres_database),
+        make_layer(postgres_database),
+        make_layer(postgres_database, busy_wait=False),
+    )
+    await stays_awake_between_rings_that_are_close(one, other)
+    await sleeps_however_close_rings_are(one, asleep)

@@ -6,11 +6,17 @@ from typing import Any
 
 import pytest
 
-from channels_trunk.hub import doorwatch
+from channels_trunk.hub import doorwatch, linger
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, works
-from tests.integration.reading import in_plain_thread, reader_of, reads_if_it_goes_on_sending
+from tests.integration.reading import (
+    in_plain_thread,
+    reader_of,
+    reads_if_it_goes_on_sending,
+    sleeps_however_close_rings_are,
+    stays_awake_between_rings_that_are_close,
+)
 
 
 @pytest.mark.usefixtures("no_taking_over")
@@ -166,3 +172,15 @@ async def test_a_loop_that_goes_on_sending_reads_the_brokers_answers(make_layer:
     await here.send("jobs", HELLO)
     assert reader_of(here) is None  # it may have been the only one
     await reads_if_it_goes_on_sending(here)
+
+
+@pytest.mark.usefixtures("no_taking_over")
+async def test_a_loop_that_is_rung_often_stays_awake_for_the_next_if_it_may(
+    make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linger, "can_linger", lambda: True)
+    # However slow the machine is.
+    monkeypatch.setattr(linger, "BEHIND_A_SERVER", linger.BEHIND_A_SERVER._replace(soon=1.0))
+    here, there, asleep = make_layer(), make_layer(), make_layer(busy_wait=False)
+    await stays_awake_between_rings_that_are_close(here, there)
+    await sleeps_however_close_rings_are(here, asleep)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from channels_trunk.hub import doorwatch
+from channels_trunk.hub import linger
 from channels_trunk.layers import SQLiteChannelLayer
 from channels_trunk.router import Body, Mailbox
 from channels_trunk.testing.commands import in_thread
@@ -143,7 +143,7 @@ async def test_what_comes_while_many_are_woken_is_theirs_at_the_same_wake(
 async def test_a_loop_that_is_rung_often_stays_awake_for_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorwatch, "can_linger", lambda: True)
+    monkeypatch.setattr(linger, "can_linger", lambda: True)
     async with layers_closed() as layers:
         here, there = layers(tmp_path / "x.sqlite3"), layers(tmp_path / "x.sqlite3")
         channel = await there.new_channel()

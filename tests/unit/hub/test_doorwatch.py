@@ -37,7 +37,8 @@ class Stage:
             changed=lambda: self.unread,
         )
         self.reader = SimpleNamespace(pull=self._pull, pending=False, reads=0)
-        hub = SimpleNamespace(on_io=self._on_io, reader=self.reader)
+        options = SimpleNamespace(busy_wait=False)
+        hub = SimpleNamespace(on_io=self._on_io, reader=self.reader, options=options)
         self.watch = Doorwatch(cast(Lifecycle, hub), cast(ReadableTransport, transport))
         self.meanwhile: Callable[[], object] | None = None
 

@@ -6,7 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from channels_trunk.hub.linger import Linger, can_linger
+from channels_trunk.clock import Clock
+from channels_trunk.hub import linger
+from channels_trunk.hub.linger import BEHIND_A_SERVER, NEIGHBOURS, Linger, Manners, can_linger, new_linger
 
 SOON, FAR = 0.0001, 0.001
 
@@ -31,9 +33,9 @@ class Turns:
 class Bench:
     """A linger, what time it is, and how long a turn and a way given take."""
 
-    def __init__(self) -> None:
+    def __init__(self, manners: Manners = NEIGHBOURS) -> None:
         self.now, self.away, self.ways_given = 100.0, 0.0, 0
-        self.linger = Linger(lambda: self.now, self._give_way)
+        self.linger = Linger(lambda: self.now, self._give_way, manners)
 
     def _give_way(self) -> None:
         self.ways_given += 1
@@ -124,16 +126,75 @@ def test_the_loop_that_had_the_watch_before_goes_to_sleep() -> None:
     assert bench.lingers(after) > 5
 
 
+def test_behind_a_server_the_next_ring_may_take_its_time() -> None:
+    bench, loop = Bench(BEHIND_A_SERVER), Turns()
+    bench.ring(loop, after=0)
+    bench.ring(loop, after=0.0005)
+    assert 50 <= bench.lingers(loop) <= 70
+    bench.ring(loop, after=FAR)
+    assert not loop.due
+
+
+def test_a_server_may_have_the_processor_for_a_moment_at_each_look() -> None:
+    bench, loop = Bench(BEHIND_A_SERVER), Turns()
+    bench.ring(loop, after=0)
+    bench.away = 0.0001
+    for _ in range(1_000):
+        bench.ring(loop, after=SOON)
+        assert loop.turn()
+    assert loop.due
+
+
+def test_others_may_have_the_processor_for_longer_now_and_then_but_not_often() -> None:
+    """A few of 0.3 ms among a thousand looks are made up for; four in a row are work that is not for this loop."""
+    bench, loop = Bench(BEHIND_A_SERVER), Turns()
+    bench.ring(loop, after=0)
+    for _ in range(10):
+        for away, looks in ((0.0003, 1), (0.0, 1_000)):
+            bench.away = away
+            for _ in range(looks):
+                bench.ring(loop, after=0.00001)
+                assert loop.turn()
+    assert loop.due
+    bench.away = 0.0003
+    for looks in range(1, 5):
+        bench.ring(loop, after=0.00001)
+        assert loop.turn()
+        assert bool(loop.due) is (looks < 4)
+    bench.ring(loop, after=0.00001)
+    assert not loop.due
+
+
+def test_which_manners_a_loop_has_and_that_it_may_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monotonic=lambda: 0.0, wall=lambda: 0.0)
+    monkeypatch.setattr(linger, "can_linger", lambda: True)
+    for through_server, manners in ((False, NEIGHBOURS), (True, BEHIND_A_SERVER)):
+        made = new_linger(clock, through_server=through_server)
+        assert made is not None
+        assert made._manners is manners
+    monkeypatch.setattr(linger, "can_linger", lambda: False)
+    assert new_linger(clock, through_server=True) is None
+
+
+def test_a_loop_whose_processor_time_is_counted_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
+    for rationed in (False, True):
+        monkeypatch.setattr(linger, "is_rationed", lambda rationed=rationed: rationed)
+        assert can_linger() is not rationed
+
+
 @pytest.mark.parametrize(("processors", "can"), [({0}, False), ({0, 1}, True), ({3, 5, 7}, True)])
 def test_with_one_processor_whoever_is_to_ring_would_be_held_up(
     monkeypatch: pytest.MonkeyPatch, processors: set[int], can: bool
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: processors, raising=False)
+    monkeypatch.setattr(linger, "is_rationed", lambda: False)
     assert can_linger() is can
 
 
 def test_where_affinity_cannot_be_asked_for_the_machines_processors_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(linger, "is_rationed", lambda: False)
     for count, can in ((1, False), (2, True), (None, False)):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         assert can_linger() is can
