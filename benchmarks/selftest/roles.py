@@ -20,6 +20,12 @@ async def fails(_layer: None, link: Link) -> None:
         raise ValueError("out of tune")
 
 
+async def fails_in_a_task(_layer: None, link: Link) -> None:
+    """Ends in an error of one of its tasks."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fails(None, link))
+
+
 async def vanishes(_layer: None, link: Link) -> None:
     """Ends its process at once."""
     async for _ in link.orders():

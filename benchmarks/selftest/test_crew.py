@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from selftest.roles import answers, fails, hangs, vanishes
+from selftest.roles import answers, fails, fails_in_a_task, hangs, vanishes
 from trunkbench.crew import Crew, MeasurementError, Member, Role
 from trunkbench.figures import Pace
 from trunkbench.peers import BARE
@@ -38,8 +38,10 @@ def test_orders_are_answered(log: Path) -> None:
 
 
 def test_an_error_in_a_process_is_reported(log: Path) -> None:
-    """With its text."""
-    with pytest.raises(MeasurementError, match="ValueError: out of tune"):
+    """With its text, and that of a task with its own."""
+    with pytest.raises(MeasurementError, match=r"^ValueError: out of tune"):
+        ask(fails_in_a_task, log=log)
+    with pytest.raises(MeasurementError, match=r"^ValueError: out of tune"):
         ask(fails, log=log)
     assert STARTED[-1].exit_status == 1
 

@@ -13,7 +13,7 @@ from trunkbench.ledger import Account
 from trunkbench.pages import PLOT_WORDS, filled
 from trunkbench.plots import PLOTS, draw_all
 from trunkbench.promises import TARGETS
-from trunkbench.summary import Summary
+from trunkbench.summary import Summary, _error_words
 from trunkbench.targets import Target, judge
 from trunkbench.workloads.table import WORKLOADS
 
@@ -35,6 +35,20 @@ def test_the_report_marks_what_is_wrong() -> None:
     assert any("channels_redis core" in line and "**overloaded**" in line for line in lines)
     assert any("**2 of 2 failed: TimeoutError: it did not come back**" in line for line in lines)
     assert "- left out: channels_postgres, not installed" in lines
+
+
+def test_what_a_process_ended_of_is_said_though_it_stands_in_a_frame() -> None:
+    """As Python shows what the tasks of a group failed of."""
+    log = """redis-core echo: exit status 1
+  + Exception Group Traceback (most recent call last):
+  |   File "roles.py", line 1, in <module>
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    | redis.exceptions.TimeoutError: Timeout reading from 127.0.0.1:6379
+    +------------------------------------"""
+    words = _error_words([log, log], rounds=3)
+    assert words == "2 of 3 failed: redis.exceptions.TimeoutError: Timeout reading from 127.0.0.1:6379"
 
 
 def test_the_report_says_which_targets_are_missed() -> None:

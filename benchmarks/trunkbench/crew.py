@@ -135,8 +135,14 @@ def _serve(
     except Unmeasurable as reason:
         link.tell("failed", error=str(reason))
     except BaseException as error:
-        link.tell("failed", error=f"{type(error).__name__}: {error}\n{traceback.format_exc()[-1500:]}")
+        first = _first_of(error)
+        link.tell("failed", error=f"{type(first).__name__}: {first}\n{traceback.format_exc()[-1500:]}")
         raise
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """What went wrong, and not that something did in a group of tasks."""
+    return _first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _made(peer: Peer, config: dict[str, Any]) -> Layer | None:

@@ -146,9 +146,10 @@ def _row(result: Mapping[str, Any]) -> Row:
 def _error_words(errors: Sequence[str], *, rounds: int) -> str:
     if not errors:
         return ""
-    first, *more = errors[0].splitlines()
+    # What a group of tasks failed of stands in a frame.
+    first, *more = (words for line in errors[0].splitlines() if (words := line.strip(" |+-")))
     # A process that ends by itself says why in its last line.
-    reason = more[-1].strip() if "exit status" in first and more else first.rpartition(" (")[0] or first
+    reason = more[-1] if "exit status" in first and more else first.rpartition(" (")[0] or first
     return f"{len(errors)} of {rounds} failed: {reason[:80]}"
 
 
