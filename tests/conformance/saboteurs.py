@@ -1,6 +1,7 @@
 """Layers that break one rule each, to show that the suite would notice."""
 
 import asyncio
+import contextlib
 import os
 import threading
 from types import SimpleNamespace
@@ -110,6 +111,21 @@ class Shouting(Base):
 class Immortal(Base):
     def __init__(self, **config: Any) -> None:
         super().__init__(**{**config, "expiry": 3600, "group_expiry": 0})
+
+
+class Loyal(Base):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.members: dict[str, set[str]] = {}
+
+    async def group_add(self, group: str, channel: str) -> None:
+        await super().group_add(group, channel)
+        self.members.setdefault(group, set()).add(channel)
+
+    async def group_send(self, group: str, message: Message) -> None:
+        for channel in self.members.get(group, ()):
+            with contextlib.suppress(ChannelFull):
+                await super().send(channel, message)
 
 
 class Ephemeral(Base):

@@ -88,6 +88,7 @@ class TestRedisChannelLayer(Suite):
         "test_wrong_key_never_stops_a_reader": "InvalidToken comes out of receive()",
         "test_wrong_key_never_stops_a_worker": "InvalidToken comes out of receive()",
         "test_full_channel_hinders_no_neighbour": "the capacity is that of the whole process",
+        "test_channel_with_an_expired_message_leaves_its_groups": "a channel whose messages expire stays in its groups",
         "test_another_nodes_channel_leaves_its_groups": "a channel whose messages expire stays in its groups",
         "test_channel_that_is_read_stays_in_its_groups": "an expired message of a neighbour fills the whole process",
         "test_group_expiry_of_zero_means_never": "group_expiry=0 ends the membership at once",

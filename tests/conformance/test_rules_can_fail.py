@@ -33,6 +33,7 @@ ON_MEMORY = {
     "test_change_after_send_is_not_seen": "Late",
     "test_channel_in_several_groups": "OneGroup",
     "test_channel_of_a_node_that_is_gone": "Suspicious",
+    "test_channel_with_an_expired_message_leaves_its_groups": "Loyal",
     "test_channels_of_one_node_are_kept_apart": "Jumbling",
     "test_close_frees_everything": "Clinging",
     "test_close_of_an_unused_layer": "Fragile",
