@@ -71,10 +71,9 @@ class Receiving(Lifecycle):
                     now = self.clock.monotonic()
                     body = self.router.take(box, now) if future is None else self.router.come(box, now)
                     if body is None:
-                        if self.router.boxes.setdefault(channel, box) is not box:
+                        if (present := self.router.boxes.setdefault(channel, box)) is not box:
                             # It was forgotten meanwhile, as nothing was in it and nobody waited at it, and made anew.
-                            self.router.boxes[channel].own = box.own
-                            box, future = self.router.boxes[channel], None
+                            present.own, box, future = box.own, present, None
                             continue
                         box.add_waiter(future := asyncio.Future())
             if body is not None:
@@ -92,25 +91,25 @@ class Receiving(Lifecycle):
                 future = None
                 continue
             try:
-                doorwatch = self.doorwatch
-                if (
-                    not box.own
-                    or self.is_idle
-                    or (doorwatch is not None and doorwatch.watcher is not future.get_loop())
-                ):
+                door = self.doorwatch
+                if not box.own or self.is_idle or (door is not None and door.watcher is not future.get_loop()):
                     self._await_arrival(box, future.get_loop())
                 if not future.done():
                     box.streak = 0
                 await future
-            except GeneratorExit:
-                # Thrown by the collector, as the loop was closed under the task: in whatever thread, and perhaps while
-                # that thread holds the hub's lock.
-                self._left_behind.append((box, future))
-                self.on_io(self._bury)
+            except BaseException as error:
+                self._left(box, future, error)
                 raise
-            except BaseException:
-                self._give_up(box, future)
-                raise
+
+    def _left(self, box: Mailbox, waiter: Waiter, error: BaseException) -> None:
+        """A receiver waits no more, for this reason."""
+        if isinstance(error, GeneratorExit):
+            # Thrown by the collector, as the loop was closed under the task: in whatever thread, and perhaps while
+            # that thread holds the hub's lock.
+            self._left_behind.append((box, waiter))
+            self.on_io(self._bury)
+        else:
+            self._give_up(box, waiter)
 
     def _bury(self) -> None:
         while self._left_behind:
