@@ -113,6 +113,16 @@ class Immortal(Base):
         super().__init__(**{**config, "expiry": 3600, "group_expiry": 0})
 
 
+class Hasty(Base):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**{**config, "group_expiry": config["expiry"]})
+
+
+class Uniform(Base):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**{**config, "channel_capacity": None})
+
+
 class Loyal(Base):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
