@@ -10,7 +10,7 @@ from .errors import NOT_FOUND, AmqpError
 from .link import Link
 from .post import confirmed
 from .publishing import Publication
-from .topology import BARRIER_TYPE, EVERY_NODE_KEY, MARK_TYPE, QueueSpec, Topology
+from .topology import BARRIER_TYPE, EVERY_NODE_KEY, MARK_TYPE, Topology
 from .wire import Properties
 
 __all__ = ["Place"]
@@ -32,15 +32,12 @@ class Place:
         self._given_up: deque[str] = deque()  # queues to remove when their broker is there again
         self.bound: set[str] = set()
         """Groups whose binding the queue may have."""
+        self._name_queues()
 
-    @property
-    def queue(self) -> QueueSpec:
+    def _name_queues(self) -> None:
+        self.queue = self._topology.node_queue(self._context.node, self._life)
         """The node's queue."""
-        return self._topology.node_queue(self._context.node, self._life)
-
-    @property
-    def _mark(self) -> QueueSpec:
-        return self._topology.mark_queue(self._context.node, self._life)
+        self._mark = self._topology.mark_queue(self._context.node, self._life)
 
     async def take(self, link: Link) -> str:
         """Come back to the queue, or make one; return why messages may have been lost, or nothing."""
@@ -80,6 +77,7 @@ class Place:
         if self._life:
             self._given_up.extend((self.queue.name, self._mark.name))
         self._life += 1
+        self._name_queues()
         self.bound = set()
 
     async def _set_mark(self, link: Link) -> None:
