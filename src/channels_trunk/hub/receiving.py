@@ -1,6 +1,7 @@
 """Receiving: the callers' side of the mailboxes, for tasks of any loop and for plain threads."""
 
 import asyncio
+import sys
 from collections import deque
 from typing import Any
 
@@ -39,12 +40,10 @@ class Receiving(Lifecycle):
         return channel_owner(channel) == self.node
 
     # In one piece, and with few variables, because each socket waits in here: a coroutine within would take 0.4 KB more
-    # of memory for each, a variable 8 bytes.
+    # of memory for each, a variable 8 bytes. It holds the layer for as long as it waits: one that nobody holds any more
+    # stops its hub.
     async def receive(self, channel: str, _layer: object) -> dict[str, Any]:  # noqa: C901
-        """Take the oldest message of a channel, waiting for one if need be; cancelled, it loses nothing.
-
-        Holds the layer for as long as it waits: a layer that nobody holds any more stops its hub.
-        """
+        """Take the oldest message of a channel, waiting for one if need be; cancelled, it loses nothing."""
         box = self.router.boxes.get(channel)
         if box is None or not box.own:
             box = self._box_of(channel)
@@ -71,9 +70,10 @@ class Receiving(Lifecycle):
                     now = self.clock.monotonic()
                     body = self.router.take(box, now) if future is None else self.router.come(box, now)
                     if body is None:
-                        if (present := self.router.boxes.setdefault(channel, box)) is not box:
+                        if self.router.boxes.setdefault(channel, box) is not box:
                             # It was forgotten meanwhile, as nothing was in it and nobody waited at it, and made anew.
-                            present.own, box, future = box.own, present, None
+                            self.router.boxes[channel].own = box.own
+                            box, future = self.router.boxes[channel], None
                             continue
                         box.add_waiter(future := asyncio.Future())
             if body is not None:
@@ -97,13 +97,13 @@ class Receiving(Lifecycle):
                 if not future.done():
                     box.streak = 0
                 await future
-            except BaseException as error:
-                self._left(box, future, error)
+            except BaseException:
+                self._left(box, future)
                 raise
 
-    def _left(self, box: Mailbox, waiter: Waiter, error: BaseException) -> None:
-        """A receiver waits no more, for this reason."""
-        if isinstance(error, GeneratorExit):
+    def _left(self, box: Mailbox, waiter: Waiter) -> None:
+        """A receiver waits no more, for the exception that is being handled."""
+        if isinstance(sys.exception(), GeneratorExit):
             # Thrown by the collector, as the loop was closed under the task: in whatever thread, and perhaps while
             # that thread holds the hub's lock.
             self._left_behind.append((box, waiter))

@@ -5,7 +5,7 @@ writes them back in short. Of two notes about one thing, the later one holds.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,6 +22,7 @@ __all__ = ["Ledger", "Membership", "Notes"]
 Membership = tuple[str, str]
 """Group and normal channel."""
 _LOCKED_RETRY = 0.05
+_GONE = -1.0
 _TAG = "ledger"
 
 
@@ -29,24 +30,30 @@ class _Note(msgspec.Struct, frozen=True, array_like=True):
     at: float  # wall-clock seconds, as the next
     channel: str
     group: str = ""  # none: there is such a channel
-    ends: float = 0.0  # 0: it is no member
+    ends: float = 0.0  # 0: it is no member; of a channel _GONE: what was noted of it until `at` holds no more
 
 
 @dataclass(slots=True)
 class Notes:
     """What all notes together say."""
 
-    channels: dict[str, float] = field(default_factory=dict)
+    channels: dict[str, float] = field(default_factory=dict)  # when noted
+    gone: dict[str, float] = field(default_factory=dict)  # until when what is noted holds no more
     members: dict[Membership, tuple[float, float]] = field(default_factory=dict)  # when noted, and until when
 
     def add(self, note: _Note) -> None:
         """Another one."""
         if not note.group:
-            self.channels[note.channel] = max(note.at, self.channels.get(note.channel, 0.0))
+            latest = self.gone if note.ends == _GONE else self.channels
+            latest[note.channel] = max(note.at, latest.get(note.channel, 0.0))
             return
         key = (note.group, note.channel)
         if key not in self.members or note.at >= self.members[key][0]:
             self.members[key] = (note.at, note.ends)
+
+    def settle(self) -> None:
+        """All have been added: leave the channels that there are."""
+        self.channels = {name: at for name, at in self.channels.items() if name and at > self.gone.get(name, 0.0)}
 
     def ended(self, now: float) -> list[Membership]:
         """The memberships whose time is over."""
@@ -61,9 +68,17 @@ class Ledger:
         self._spec = link.settings.topology.ledger()
         self._is_declared = False
 
-    async def note_channel(self, channel: str) -> None:
-        """There is such a normal channel."""
-        await self._write([_Note(self._link.context.clock.wall(), channel)])
+    async def note_channels(self, channels: Iterable[str]) -> None:
+        """There are such normal channels."""
+        now = self._link.context.clock.wall()
+        await self._write([_Note(now, channel) for channel in channels])
+
+    async def forget_channels(self, channels: Mapping[str, float]) -> None:
+        """There were such normal channels when they were noted, and are no more.
+
+        With that time, and not by this node's clock: whoever notes one again is right, whatever time it is there.
+        """
+        await self._write([_Note(at, channel, ends=_GONE) for channel, at in channels.items()])
 
     async def note_member(self, membership: Membership, ends: float) -> None:
         """It is a member until then; 0: it is none."""
@@ -121,6 +136,7 @@ class Ledger:
         notes = Notes()
         for delivery in old:
             notes.add(_decoded(delivery.body))
+        notes.settle()
         if old:
             await self._write(_shortened(notes, self._link.context.clock.wall(), forget_members=forget_members))
             channel.ack(old[-1].tag, multiple=True)
@@ -136,7 +152,7 @@ def _decoded(body: bytes) -> _Note:
 
 
 def _shortened(notes: Notes, now: float, *, forget_members: bool) -> list[_Note]:
-    kept = [_Note(at, channel) for channel, at in notes.channels.items() if channel]
+    kept = [_Note(at, channel) for channel, at in notes.channels.items()]
     if not forget_members:
         kept += [
             _Note(at, channel, group, ends) for (group, channel), (at, ends) in notes.members.items() if ends > now

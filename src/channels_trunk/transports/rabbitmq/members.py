@@ -2,17 +2,23 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 
 from channels_trunk.transports.base import NodeContext
 
 from .errors import NOT_FOUND, AmqpError
-from .ledger import Ledger, Membership
+from .ledger import Ledger, Membership, Notes
 from .link import Link
 from .workers import Workers
 
 __all__ = ["Members"]
 
 logger = logging.getLogger("channels_trunk")
+
+# So many times as long as a queue stays that nobody uses, a channel is taken to be there because it was noted.
+_LONG_AGO = 2
+# At once: each look is a question to the broker.
+_MOST_LOOKED_FOR = 200
 
 
 class Members:
@@ -98,16 +104,38 @@ class Members:
         self._ends = {key: notes.members[key][1] for key in self._ends if key in notes.members}
         if over := notes.ended(now):
             await self._unbind(link, over)
+        if thoroughly:
+            await self._look_for_channels(link, ledger, notes)
+
+    async def _look_for_channels(self, link: Link, ledger: Ledger, notes: Notes) -> None:
+        """Of channels that were noted long ago, note those again whose queues are there, and forget the others.
+
+        Not more often: a queue that was looked at expires later. Not of members, whose queues are kept.
+        """
+        topology = link.settings.topology
+        long_ago = self._context.clock.wall() - _LONG_AGO * topology.queue_expires
+        members = {channel for _, channel in notes.members}
+        old = (name for name, at in notes.channels.items() if at < long_ago and name not in members)
+        there: list[str] = []
+        gone: dict[str, float] = {}
+        for channel in islice(old, _MOST_LOOKED_FOR):
+            if await link.has_queue(topology.channel_queue_name(channel)):
+                there.append(channel)
+            else:
+                gone[channel] = notes.channels[channel]
+        if there:
+            await ledger.note_channels(there)
+        if gone:
+            await ledger.forget_channels(gone)
 
     async def _keep(self, link: Link, workers: Workers, memberships: Sequence[Membership]) -> None:
         for membership in memberships:
-            workers.forget(membership[1])
             if membership in self._unbound:
                 await self._bind_if_reached(link, workers, membership)
                 continue
             # Not bound again: another node may have ended it.
             try:
-                await workers.declare([membership[1]])
+                await workers.keep(membership[1])
             except AmqpError:
                 if link.connection.is_over:
                     raise

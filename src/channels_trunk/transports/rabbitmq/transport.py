@@ -56,7 +56,6 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._link: Link | None = None
         self._opened_before = False
         self._hearing = Hearing()
-        self._noted: set[str] = set()
         self._complained: set[str] = set()
         self._thorough_at = 0.0
         self._gap = ""  # why messages may have been lost, until the groups are bound again
@@ -78,7 +77,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         )
         self._link = link
         self._ledger = Ledger(link)
-        self._workers = Workers(link, self._ledger, noted=self._noted, complained=self._complained)
+        self._workers = Workers(link, self._ledger, complained=self._complained)
         with self._translating(link, opening=not self._opened_before):
             reason = await self._take_part(link)
         self._opened_before = link.is_open = True
@@ -152,7 +151,6 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._hearing.forget()
         self._place.forget()
         self._members.forget()
-        self._noted.clear()
 
     @contextmanager
     def _translating(self, link: Link, *, opening: bool = False) -> Iterator[None]:

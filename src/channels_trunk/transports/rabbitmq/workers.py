@@ -24,16 +24,18 @@ __all__ = ["Workers"]
 
 logger = logging.getLogger("channels_trunk")
 
+# Who has used more of them lately gives each a name of its own: a queue that is declared again is only found there.
+_MOST_REMEMBERED = 10_000
+
 
 class Workers:
     """Made for each connection; everything runs on the hub's loop."""
 
-    def __init__(self, link: Link, ledger: Ledger, *, noted: set[str], complained: set[str]) -> None:
+    def __init__(self, link: Link, ledger: Ledger, *, complained: set[str]) -> None:
         self._link = link
         self._ledger = ledger
-        self._noted = noted  # channels that this node has noted in the ledger
         self._complained = complained
-        self._declared: set[str] = set()
+        self._declared: set[str] = set()  # and noted in the ledger
         self._consuming = Consuming(link, gone=self._declared.difference_update)
 
     # --- queues
@@ -42,14 +44,18 @@ class Workers:
         """See to it that there are queues for these channels."""
         for channel in channels:
             if channel not in self._declared:
-                await self._declare(channel)
+                await self.keep(channel)
+                await self._ledger.note_channels([channel])
+                if len(self._declared) >= _MOST_REMEMBERED:
+                    self._declared.clear()
                 self._declared.add(channel)
 
     def has_declared(self, channel: str) -> bool:
         """Whether its queue is there, as far as can be known. Any thread."""
         return channel in self._declared
 
-    async def _declare(self, channel: str) -> None:
+    async def keep(self, channel: str) -> None:
+        """Declare its queue whether it is there or not; it expires later so."""
         spec = self._link.settings.topology.channel_queue(channel, self._link.context.capacity_of(channel))
         if not await self._link.declare(spec) and channel not in self._complained:
             self._complained.add(channel)
@@ -58,9 +64,6 @@ class Workers:
                 "until it is deleted, or expires because nobody uses it",
                 spec.name,
             )
-        if channel not in self._noted:
-            await self._ledger.note_channel(channel)
-            self._noted.add(channel)
 
     def forget(self, channel: str) -> None:
         """Its queue is gone."""
