@@ -35,6 +35,27 @@ _LOOK_OFTEN = 0.05
 _LOOK_SELDOM = 0.25
 
 
+class _Copy:
+    """A descriptor of a loop's own for the transport's door.
+
+    The transport may close its one at once, and then the number would be somebody else's by the time that the loop
+    stops watching it. A loop that is told to let go of it, and is closed before it runs again, closes it by forgetting.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, door: int) -> None:
+        self.number = -1
+        self.number = os.dup(door)
+
+    def close(self) -> None:
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+    __del__ = close
+
+
 class Doorwatch:
     """Moves the watch. It also polls, because a ring may be lost."""
 
@@ -46,9 +67,7 @@ class Doorwatch:
         self.watcher: asyncio.AbstractEventLoop | None = None
         """The loop that watches; None: the hub's."""
         self._receiving: set[asyncio.AbstractEventLoop] = set()
-        # Each watching loop has a descriptor of its own: the transport may close its one at once, and then the number
-        # would be somebody else's by the time that the loop stops watching it.
-        self._doors: dict[asyncio.AbstractEventLoop, int] = {}
+        self._doors: dict[asyncio.AbstractEventLoop, _Copy] = {}
         self._threads_receive = False
         self._latest_caller: weakref.ref[asyncio.AbstractEventLoop] | None = None
         through_server = not transport.capabilities.inline
@@ -62,12 +81,7 @@ class Doorwatch:
         """A receiver is about to wait in `loop`, the running one."""
         if loop is self.watcher or self._door is None:
             return
-        with self._lock:
-            self._receiving = {other for other in self._receiving if not other.is_closed()} | {loop}
-            alone = len(self._receiving) == 1 and not self._threads_receive
-        if alone:
-            self._watch_in(loop)
-        elif self.watcher is not None:
+        if not self._watch_in(loop, receives=True) and self.watcher is not None:
             self._watch_on_hub()
 
     def caller_waits(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -80,10 +94,7 @@ class Doorwatch:
         called_before, self._latest_caller = self._latest_caller, weakref.ref(loop)
         if self.watcher is not None or called_before is None or called_before() is not loop:
             return
-        with self._lock:
-            others_receive = self._threads_receive or any(not other.is_closed() for other in self._receiving - {loop})
-        if not others_receive:
-            self._watch_in(loop)
+        self._watch_in(loop, receives=False)
 
     def thread_waits(self) -> None:
         """A receiver is about to block a thread: no loop's own work may hold it up."""
@@ -114,22 +125,26 @@ class Doorwatch:
             if loop is not None:
                 self.caller_waits(loop)
 
-    def _watch_in(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _watch_in(self, loop: asyncio.AbstractEventLoop, *, receives: bool) -> bool:
+        """Give the watch to `loop`, the running one, unless others receive or it cannot watch."""
         with self._lock:
             if self._door is None:
-                return
+                return False
+            self._receiving = {other for other in self._receiving if not other.is_closed()}
+            if receives:
+                self._receiving.add(loop)
+            if self._threads_receive or self._receiving - {loop}:
+                return False
             self._forget_closed_loops()
-            before = self.watcher
-            if rings := self._rings_in(loop, self._door):
-                self.watcher = loop
-        if not rings:
-            self._watch_on_hub()
-            return
+            if not self._rings_in(loop, self._door):
+                return False
+            before, self.watcher = self.watcher, loop
         if before is not None:
             self._pause(before)
         self._hub.on_io(self._unwatch_here)
         # What came while the watch changed hands may have rung nobody.
         loop.call_soon(self._ring)
+        return True
 
     def _rings_in(self, loop: asyncio.AbstractEventLoop, door: int) -> bool:
         """Have a loop watch a copy of the transport's descriptor, with _lock held; False if it cannot.
@@ -138,11 +153,11 @@ class Doorwatch:
         """
         try:
             if loop not in self._doors:
-                self._doors[loop] = os.dup(door)
-            loop.add_reader(self._doors[loop], self._ring)
+                self._doors[loop] = _Copy(door)
+            loop.add_reader(self._doors[loop].number, self._ring)
         except (NotImplementedError, OSError, ValueError):
             if loop in self._doors:
-                os.close(self._doors.pop(loop))
+                self._doors.pop(loop).close()
             return False
         return True
 
@@ -155,7 +170,7 @@ class Doorwatch:
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._doors if loop.is_closed()]:
-            os.close(self._doors.pop(loop))
+            self._doors.pop(loop).close()
 
     def _pause(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have a loop stop watching, for now: it keeps its descriptor."""
@@ -163,8 +178,8 @@ class Doorwatch:
 
         def stop() -> None:
             # By then it may have the watch again, or its descriptor may be gone.
-            if self.watcher is not loop and self._doors.get(loop) == door and door is not None:
-                loop.remove_reader(door)
+            if self.watcher is not loop and self._doors.get(loop) is door and door is not None:
+                loop.remove_reader(door.number)
 
         with suppress(RuntimeError):
             # RuntimeError: the loop is closed, and its selector with it.
@@ -177,14 +192,14 @@ class Doorwatch:
             return
 
         def stop() -> None:
-            loop.remove_reader(door)
-            os.close(door)
+            loop.remove_reader(door.number)
+            door.close()
 
         try:
             loop.call_soon_threadsafe(stop)
         except RuntimeError:
             # The loop is closed, and its selector with it.
-            os.close(door)
+            door.close()
 
     def _ring(self) -> None:
         self._transport.answer_doorbell()
@@ -223,7 +238,7 @@ class Doorwatch:
         """In the child of a fork: close the descriptors, by which a parent that has died would seem to be alive."""
         doors, self._doors = self._doors, {}
         for door in doors.values():
-            os.close(door)
+            door.close()
 
     def _watch_here(self) -> None:
         with self._lock:
@@ -262,7 +277,7 @@ class Doorwatch:
             else:
                 with suppress(RuntimeError):
                     watcher.call_soon_threadsafe(self._ring)
-                asyncio.get_running_loop().call_later(_GRACE, self._take_over, watcher)
+                asyncio.get_running_loop().call_later(_GRACE, self._take_over, watcher, self._hub.reader.reads)
 
     def _is_unread(self) -> bool:
         """Whether something came, and nobody has read since this was last asked."""
@@ -271,9 +286,12 @@ class Doorwatch:
             return False
         return self._transport.changed()
 
-    def _take_over(self, watcher: asyncio.AbstractEventLoop) -> None:
+    def _take_over(self, watcher: asyncio.AbstractEventLoop, reads: int) -> None:
         """A loop that has not come is stopped, or held up by its own work: until it receives again, watch here."""
-        if self.watcher is watcher and self._timer is not None and self._is_unread():
+        reader = self._hub.reader
+        if self.watcher is not watcher or self._timer is None or reader.reads != reads:
+            return
+        if reader.pending or self._transport.changed():
             with self._lock:
                 self._receiving.discard(watcher)
             self._watch_on_hub()

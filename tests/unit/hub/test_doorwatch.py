@@ -27,14 +27,16 @@ class Stage:
         os.set_blocking(self.read_end, False)
         self.rings = 0
         self.unread = False
+        self.looks = 0
+        self.polling_interval: float | None = None
         self.calls: list[Callable[[], object]] = []  # what the hub's loop is still to do
         transport = SimpleNamespace(
             capabilities=Capabilities(crosses_processes=True),
             doorbell=lambda: self.read_end,
             answer_doorbell=self._answer,
             leave_doorbell=lambda: None,
-            polling_interval=lambda: None,
-            changed=lambda: self.unread,
+            polling_interval=lambda: self.polling_interval,
+            changed=self._changed,
         )
         self.reader = SimpleNamespace(pull=self._pull, pending=False, reads=0)
         options = SimpleNamespace(busy_wait=False)
@@ -52,8 +54,13 @@ class Stage:
         with suppress(BlockingIOError):
             os.read(self.read_end, 100)
 
+    def _changed(self) -> bool:
+        self.looks += 1
+        return self.unread
+
     def _pull(self) -> None:
         self.rings += 1
+        self.reader.reads += 1
 
     def ring(self) -> None:
         os.write(self._write_end, b"!")
@@ -154,6 +161,57 @@ async def test_a_loop_that_goes_on_reading_is_left_alone(
     await eventually(lambda: len(looks) >= 5)
     assert stage.watch.watcher is other_loop
     assert not any(looks)
+
+
+async def test_a_loop_that_reads_is_left_alone_where_rings_may_be_lost_too(stage: Stage) -> None:
+    stage.polling_interval = 0.005
+    stage.watch.receiver_waits(asyncio.get_running_loop())
+    stage.unread = True
+    before = stage.looks
+    await eventually(lambda: stage.looks >= before + 10)
+    assert stage.watch.watcher is asyncio.get_running_loop()
+
+
+async def test_a_loop_that_leaves_something_undelivered_is_relieved(
+    stage: Stage, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    """It has read all there was, and stopped before its next turn."""
+    stage.watch.receiver_waits(other_loop)
+    stage.reader.pending = True
+    await eventually(lambda: stage.watch.watcher is None)
+
+
+@pytest.mark.parametrize("waits", ["receiver_waits", "caller_waits"])
+async def test_who_begins_to_receive_while_a_loop_gets_the_watch_does_not_depend_on_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    here, watch_in = asyncio.get_running_loop(), stage.watch._watch_in
+
+    def later(loop: asyncio.AbstractEventLoop, *, receives: bool) -> bool:
+        stage.watch.thread_waits()
+        return watch_in(loop, receives=receives)
+
+    monkeypatch.setattr(stage.watch, "_watch_in", later)
+    for _ in range(2):
+        getattr(stage.watch, waits)(here)
+    assert stage.watch.watcher is None
+
+
+def test_a_loop_that_is_closed_before_it_could_let_go_leaves_no_descriptor() -> None:
+    hubs, watching = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def open_and_close() -> None:
+        scene.watch.open()
+        scene.watch.receiver_waits(watching)
+        assert watching in scene.watch._doors
+        scene.close()
+
+    scene = Stage()
+    before = set(os.listdir("/proc/self/fd"))
+    hubs.run_until_complete(open_and_close())
+    watching.close()
+    hubs.close()
+    assert set(os.listdir("/proc/self/fd")) < before
 
 
 async def test_a_join_leaves_the_watch_to_the_loop_that_has_it(
