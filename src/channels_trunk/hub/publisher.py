@@ -87,7 +87,7 @@ class Publisher:
             elif self._started is not None:
                 return  # at its end somebody looks at the outbox
             elif here is None:
-                way = self._publish_here
+                way = partial(self._publish_here, len(self._outbox))
             elif here in self._ticking:
                 return
             else:
@@ -150,35 +150,37 @@ class Publisher:
             hints, self._hints = self._hints, set()
             self._hub.claims.available(hints)
 
-    def _publish_here(self) -> None:
+    def _publish_here(self, count: int) -> None:
+        """Publish as many as wait by now, this thread's own behind them; whoever adds more sees to those."""
         if self._starter is not None:
             with self.exclusive:
                 started = self._start(self._starter)
             if started is not None and self._started is started:
                 self._starter.attend(started.deadline - self._hub.clock.monotonic())
             return
-        while True:
+        while count > 0:
             with self.exclusive:
-                more = self._publish_in_place()
+                taken = self._publish_in_place()
             self.follow_hints()
-            if not more:
+            if not taken:
                 return
+            count -= taken
 
-    def _publish_in_place(self) -> bool:
-        """Publish one batch in this thread, with `exclusive` held; whether there is more for this thread."""
+    def _publish_in_place(self) -> int:
+        """Publish one batch in this thread, with `exclusive` held; return how many an inline transport took."""
         if self._starter is not None:
             with suppress(Exception):  # the senders were told
                 self._start(self._starter)
-            return False
+            return 0
         with self._lock:
             if self._handed or not self._hub.is_open:
-                return False
+                return 0
             batch = self._outbox.take()
-        return self._publish_inline(batch) if batch else False
+        return self._publish_inline(batch) if batch else 0
 
-    def _publish_inline(self, batch: list[Outgoing]) -> bool:
+    def _publish_inline(self, batch: list[Outgoing]) -> int:
         if self._inline is None:
-            return False
+            return 0
         self.driver = threading.get_ident()
         try:
             refused = self._inline.publish_now([entry.envelope for entry in batch])
@@ -186,7 +188,7 @@ class Publisher:
             with self._lock:
                 self._outbox.put_back(batch)
             self._hand_over()
-            return False
+            return 0
         except TransportError as error:
             self.outcomes.failed(batch, error)
         except Exception as error:  # noqa: BLE001 - the senders must not wait for ever
@@ -195,8 +197,7 @@ class Publisher:
             self.outcomes.done(batch, refused)
         finally:
             self.driver = None
-        with self._lock:
-            return bool(self._outbox) and not self._handed
+        return len(batch)
 
     # --- a publish that a caller starts
 
