@@ -285,6 +285,9 @@ class Lifecycle(Condition):
             waiters = self.windows.prune(now)
             full = [box for box in self.router.boxes.values() if box.said_full]
         settle(waiters)
+        if self.reader.pending:
+            # Left behind by a loop that stepped aside, and ended before its next turn.
+            self.reader.pull()
         self._tell_expired()
         for box in full:
             self.desk.tell_if_drained(box)
