@@ -45,6 +45,14 @@ class Bench:
         self.now += after
         self.linger.rang(cast(Any, loop))
 
+    def ring_often(self, loop: Turns, *, apart: float = SOON) -> None:
+        """Until it stays awake."""
+        self.ring(loop, after=FAR)
+        for _ in range(3):
+            assert not loop.due
+            self.ring(loop, after=apart)
+        assert loop.due
+
     def lingers(self, loop: Turns, *, turn: float = 0.00001) -> int:
         """How many turns the loop stays awake for, with nothing else to do."""
         turns = 0
@@ -56,13 +64,35 @@ class Bench:
 
 def test_a_loop_stays_awake_behind_rings_that_are_close_and_no_longer_than_the_next_would_be() -> None:
     bench, loop = Bench(), Turns()
-    bench.ring(loop, after=0)
-    assert not loop.due
-    bench.ring(loop, after=SOON)
+    bench.ring_often(loop)
     assert 15 <= bench.lingers(loop) <= 25
     assert bench.ways_given >= 15
     bench.ring(loop, after=FAR)
     assert not loop.due
+
+
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_a_loop_that_is_rung_a_few_times_now_and_then_sleeps(together: int) -> None:
+    """A message's confirm and the answer to it: behind the second of them there is nothing to stay awake for."""
+    bench, loop = Bench(), Turns()
+    for _ in range(100):
+        bench.ring(loop, after=FAR)
+        for _ in range(together - 1):
+            bench.ring(loop, after=SOON)
+        assert not loop.due
+
+
+def test_a_loop_stays_awake_behind_most_of_many_rings_though_some_are_late() -> None:
+    bench, loop = Bench(), Turns()
+    bench.ring_often(loop)
+    awake = 0
+    for _ in range(200):
+        bench.lingers(loop)
+        for after in (FAR, SOON, SOON, SOON, SOON):
+            bench.ring(loop, after=after)
+            awake += bool(loop.due)
+            loop.turn()
+    assert 700 < awake <= 800
 
 
 def test_one_look_is_due_at_a_time_however_often_it_rings() -> None:
@@ -117,8 +147,7 @@ def test_after_many_rings_that_were_heard_a_rest_is_short_again() -> None:
 
 def test_the_loop_that_had_the_watch_before_goes_to_sleep() -> None:
     bench, before, after = Bench(), Turns(), Turns()
-    bench.ring(before, after=0)
-    bench.ring(before, after=SOON)
+    bench.ring_often(before)
     bench.ring(after, after=SOON)
     assert len(after.due) == 1
     assert bench.lingers(before) == 1
@@ -128,8 +157,7 @@ def test_the_loop_that_had_the_watch_before_goes_to_sleep() -> None:
 
 def test_behind_a_server_the_next_ring_may_take_its_time() -> None:
     bench, loop = Bench(BEHIND_A_SERVER), Turns()
-    bench.ring(loop, after=0)
-    bench.ring(loop, after=0.0005)
+    bench.ring_often(loop, apart=0.0005)
     assert 50 <= bench.lingers(loop) <= 70
     bench.ring(loop, after=FAR)
     assert not loop.due
@@ -137,7 +165,7 @@ def test_behind_a_server_the_next_ring_may_take_its_time() -> None:
 
 def test_a_server_may_have_the_processor_for_a_moment_at_each_look() -> None:
     bench, loop = Bench(BEHIND_A_SERVER), Turns()
-    bench.ring(loop, after=0)
+    bench.ring_often(loop)
     bench.away = 0.0001
     for _ in range(1_000):
         bench.ring(loop, after=SOON)
@@ -148,7 +176,7 @@ def test_a_server_may_have_the_processor_for_a_moment_at_each_look() -> None:
 def test_others_may_have_the_processor_for_longer_now_and_then_but_not_often() -> None:
     """A few of 0.3 ms among a thousand looks are made up for; four in a row are work that is not for this loop."""
     bench, loop = Bench(BEHIND_A_SERVER), Turns()
-    bench.ring(loop, after=0)
+    bench.ring_often(loop)
     for _ in range(10):
         for away, looks in ((0.0003, 1), (0.0, 1_000)):
             bench.away = away
