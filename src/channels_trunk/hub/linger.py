@@ -117,5 +117,8 @@ def can_linger() -> bool:
     """Whether whoever rings can run meanwhile, this process can be asked to give way, and its time is not counted."""
     if not hasattr(os, "sched_yield"):
         return False
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    except OSError:
+        return False  # a sandbox forbids to ask
     return processors > 1 and not is_rationed()

@@ -228,3 +228,11 @@ def test_where_affinity_cannot_be_asked_for_the_machines_processors_count(monkey
         assert can_linger() is can
     monkeypatch.delattr(os, "sched_yield", raising=False)
     assert not can_linger()
+
+
+def test_where_a_sandbox_forbids_to_ask_a_loop_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_process: int) -> None:
+        raise PermissionError("seccomp")
+
+    monkeypatch.setattr(os, "sched_getaffinity", refuse, raising=False)
+    assert not can_linger()
