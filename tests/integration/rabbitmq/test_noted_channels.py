@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
+import aiormq
 import pytest
 
 from channels_trunk.layers import RabbitMQChannelLayer
@@ -28,6 +29,9 @@ class Broker:
 
     async def noted(self) -> Notes:
         return await self._in_its_loop(self.transport._ledger.read())
+
+    async def note(self, channel: str) -> None:
+        await self._in_its_loop(self.transport._ledger.note_channels([channel]))
 
     async def look(self) -> None:
         """What one process or another does every ten minutes."""
@@ -127,3 +131,21 @@ async def test_as_many_names_are_remembered_as_are_in_use(
     for name in names * 2:
         assert await asyncio.wait_for(layer.receive(name), 20) == {"type": name}
     assert (await broker.noted()).channels.keys() == set(names)
+
+
+@pytest.mark.usefixtures("everything_was_noted_long_ago")
+async def test_a_queue_that_cannot_be_looked_at_keeps_its_note_and_the_connection(
+    make_layer: MakeLayer, url: str
+) -> None:
+    layer = make_layer()
+    await layer.send("gone", HELLO)
+    broker = Broker(layer)
+    await broker.note("locked")
+    await broker.delete("gone")
+    async with await aiormq.connect(url) as connection:
+        holder = await connection.channel()
+        await holder.queue_declare("asgi.channel.locked", exclusive=True)
+        await broker.look()
+        await holder.queue_delete("asgi.channel.locked")
+    assert (await broker.noted()).channels.keys() == {"locked"}
+    assert layer.stats().reconnects_total == 0

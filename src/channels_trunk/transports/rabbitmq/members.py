@@ -119,7 +119,13 @@ class Members:
         there: list[str] = []
         gone: dict[str, float] = {}
         for channel in islice(old, _MOST_LOOKED_FOR):
-            if await link.has_queue(topology.channel_queue_name(channel)):
+            try:
+                is_there = await link.has_queue(topology.channel_queue_name(channel))
+            except AmqpError:
+                if link.connection.is_over:
+                    raise
+                continue  # somebody has it to himself: it is there, or is not, another time
+            if is_there:
                 there.append(channel)
             else:
                 gone[channel] = notes.channels[channel]
