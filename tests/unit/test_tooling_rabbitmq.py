@@ -9,7 +9,8 @@ import aiormq
 import pytest
 
 from channels_trunk.testing import eventually
-from tests.plugins.servers import OwnRabbitFactory, RabbitClusterFactory, RabbitServer, keeper
+from tests.plugins.servers import OwnRabbitFactory, RabbitClusterFactory, RabbitServer, keeper, on_every_rabbitmq
+from tools.server_table import NEWEST_RABBITMQ, RABBITMQ_40, Program
 
 
 async def works(url: str) -> bool:
@@ -41,6 +42,18 @@ def open_files(pid: int) -> Iterator[str]:
                 yield str(link.readlink())
 
 
+@on_every_rabbitmq
+async def test_each_is_of_the_version_that_was_asked_for(rabbit: RabbitServer, rabbitmq_program: Program) -> None:
+    connection = await aiormq.connect(rabbit.fresh_vhost())
+    version = str(connection.server_properties["version"])
+    await connection.close()
+    assert rabbit.ctl("version").strip() == version
+    series = tuple(map(int, version.split(".")[:2]))
+    assert (series == (4, 0)) == (rabbitmq_program is RABBITMQ_40)
+    assert (series > (4, 0)) == (rabbitmq_program is NEWEST_RABBITMQ)
+
+
+@on_every_rabbitmq
 async def test_vhosts_are_their_own(rabbit: RabbitServer) -> None:
     one, other = rabbit.fresh_vhost(), rabbit.fresh_vhost()
     assert one != other
@@ -60,6 +73,7 @@ def test_it_listens_on_loopback_alone(rabbit: RabbitServer) -> None:
 
 # aiormq 6 leaves the writer of a connection that the broker ended to the collector.
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*StreamWriter.__del__")
+@on_every_rabbitmq
 @pytest.mark.timeout(180)
 async def test_what_an_administrator_does(own_rabbit: OwnRabbitFactory) -> None:
     server = own_rabbit()
@@ -106,6 +120,7 @@ async def hangs(server: RabbitServer) -> None:
     await connection.close()
 
 
+@on_every_rabbitmq
 @pytest.mark.timeout(180)
 async def test_three_nodes_are_one_cluster(rabbit_cluster: RabbitClusterFactory) -> None:
     nodes = rabbit_cluster()

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,20 +14,18 @@ from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.transports.rabbitmq import consuming
 from tests.plugins.proxy import Proxy
-from tests.plugins.servers import RabbitServer
-from tests.plugins.servers.rabbitmq import running
+from tests.plugins.servers import RabbitServer, SharedRabbit
+from tools.server_table import Program
 
 MakeLayer = Callable[..., RabbitMQChannelLayer]
 ProxyFactory = Callable[[str, int], Proxy]
 HELLO = {"type": "hello"}
 
 
-@pytest.fixture(scope="session")
-def broker() -> Iterator[RabbitServer]:
+@pytest.fixture
+def broker(shared_rabbit: SharedRabbit, rabbitmq_program: Program) -> RabbitServer:
     """A RabbitMQ for tests that do to it what they like, and leave it running."""
-    with running(["broker"]) as (node,):
-        node.process.belongs_to_session()
-        yield node
+    return shared_rabbit("broker", rabbitmq_program)
 
 
 @pytest.fixture

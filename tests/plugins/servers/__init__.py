@@ -26,7 +26,20 @@ from tests.plugins.servers.process import (
     private_folder,
 )
 from tests.plugins.servers.rabbit_server import RabbitServer
-from tests.plugins.servers.rabbitmq import OwnRabbitFactory, RabbitClusterFactory, own_rabbit, rabbit, rabbit_cluster
+from tests.plugins.servers.rabbitmq import (
+    OwnRabbitFactory,
+    RabbitClusterFactory,
+    SharedRabbit,
+    chosen_rabbitmq,
+    on_every_rabbitmq,
+    on_rabbitmq,
+    own_rabbit,
+    pytest_addoption,
+    rabbit,
+    rabbit_cluster,
+    rabbitmq_program,
+    shared_rabbit,
+)
 from tests.plugins.servers.redis import redis_url
 
 __all__ = [
@@ -45,11 +58,15 @@ __all__ = [
     "RabbitClusterFactory",
     "RabbitServer",
     "ServerError",
+    "SharedRabbit",
+    "chosen_rabbitmq",
     "dsn_for",
     "find",
     "free_port",
     "mariadb",
     "newest_postgres",
+    "on_every_rabbitmq",
+    "on_rabbitmq",
     "own_mariadb",
     "own_postgres",
     "own_rabbit",
@@ -59,7 +76,10 @@ __all__ = [
     "postgres_database",
     "postgres_pair",
     "private_folder",
+    "pytest_addoption",
     "rabbit",
     "rabbit_cluster",
+    "rabbitmq_program",
     "redis_url",
+    "shared_rabbit",
 ]

@@ -1,5 +1,6 @@
 """One RabbitMQ node of the tests' own, and what tests do to it."""
 
+import os
 import secrets
 import shutil
 import signal
@@ -11,10 +12,10 @@ from urllib.parse import quote
 from channels_trunk.testing import eventually_blocking
 from tests.plugins.ports import LOOPBACK, free_port
 from tests.plugins.servers.process import Process, ServerError, find, give_to_account, run_as_account
-from tools.server_table import RABBITMQ
+from tools.server_table import RABBITMQ, Program
 
 USER = "trunk"
-START_SECONDS = 50.0
+START_SECONDS = 90.0
 CTL_SECONDS = 20.0
 VHOSTS_AT_ONCE = 20  # one call of rabbitmqctl takes as long as making many of them
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -60,7 +61,16 @@ class RabbitServer:
     `cookie` and `peers` are those of its cluster.
     """
 
-    def __init__(self, folder: Path, *, epmd: Epmd, name: str, cookie: str, peers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        epmd: Epmd,
+        name: str,
+        cookie: str,
+        peers: Sequence[str] = (),
+        program: Program = RABBITMQ,
+    ) -> None:
         self.folder = folder
         self.host = LOOPBACK
         self.port = free_port()
@@ -68,13 +78,14 @@ class RabbitServer:
         # Nodes of one cluster have the same users: so they share the password as well.
         self._password = cookie
         self._vhosts: list[str] = []
-        self._scripts = find(RABBITMQ).resolve().parent
+        self._scripts = find(program).resolve().parent
         self._environment = self._make_environment(epmd)
         self._configure(cookie, peers)
         self.process = Process([self._scripts / "rabbitmq-server"], folder=folder, environment=self._environment)
 
     def _make_environment(self, epmd: Epmd) -> dict[str, str]:
         return {
+            "PATH": os.pathsep.join([*self._erlang(), os.environ.get("PATH", os.defpath)]),
             "ERL_EPMD_PORT": str(epmd.port),
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
@@ -90,6 +101,10 @@ class RabbitServer:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput -start_epmd false {ON_LOOPBACK}",
             "RABBITMQ_CTL_ERL_ARGS": f"-start_epmd false {ON_LOOPBACK}",
         }
+
+    def _erlang(self) -> list[str]:
+        """Where the Erlang is that came with a program of another release."""
+        return [str(path) for parent in self._scripts.parents for path in parent.glob("lib/erlang/bin")][:1]
 
     def _configure(self, cookie: str, peers: Sequence[str]) -> None:
         lines = [CONFIGURATION.format(user=USER, password=self._password, host=self.host, port=self.port)]
