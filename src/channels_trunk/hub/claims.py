@@ -263,7 +263,9 @@ class Claims:
 
     async def _claim_or_later(self, channel: str) -> None:
         try:
-            await self._hub.driver.drive(self._claim, channel)
+            # Claimed and delivered in one: a claim in another thread must not overtake this one in between.
+            with self._hub.driver.entered():
+                await self._claim(channel)
         except Busy:
             raise
         except Exception as error:  # noqa: BLE001 - receivers wait for what this task brings
@@ -324,7 +326,6 @@ class Claims:
         return self._wanted
 
     async def _claim(self, channel: str) -> None:
-        # Claimed and delivered in one: a claim in another thread must not overtake this one in between.
         demand, flushes = self._begin_claim(channel)
         if not demand:
             return
@@ -333,7 +334,7 @@ class Claims:
         if self._ahead:
             capacity = self._hub.options.capacity_of(channel)
             limit = self._stock.limit(channel, waiting=demand, capacity=capacity, now=clock())
-        claimed = await self._transport.claim(channel, limit)
+        claimed = await self._hub.driver.watched(self._transport.claim, channel, limit)
         self._deliver(claimed, flushes)
         if self._ahead:
             with self._lock:

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from channels_trunk.codec import Codec
@@ -25,6 +26,8 @@ _LOOK_AGAIN = 0.1
 _STEPS = 3
 # `room` of a flush that is over, or has failed.
 _OVER = -1
+# To remove what has expired may take longer than a message. Seconds.
+_TRIM_WITHIN = 600.0
 
 
 class ControlDesk:
@@ -110,19 +113,22 @@ class ControlDesk:
 
     async def _let_go_for(self, suspension: Suspension, control: Control) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(control.room):
-                if await self._let_go(suspension):
-                    done = Control(ControlOp.DONE, self._hub.node, control.number)
-                    self._hub.publish([self.packed(control.sender, done)])
+            if await self._let_go(suspension, asyncio.get_running_loop().time() + control.room):
+                done = Control(ControlOp.DONE, self._hub.node, control.number)
+                self._hub.publish([self.packed(control.sender, done)])
 
-    async def _let_go(self, suspension: Suspension) -> bool:
-        """Have nothing that was taken out of the engine's reach; False if the flush is over, and all may be new."""
+    async def _let_go(self, suspension: Suspension, end: float) -> bool:
+        """Have nothing that was taken out of the engine's reach; False if the flush is over, and all may be new.
+
+        Raises TimeoutError after `end`, in the loop's seconds.
+        """
         # What is being claimed is of no use to anybody now, and must not go back for that reason.
         if not self._flush_now(suspension):
             return False
-        await self._hub.claims.settled()
+        async with asyncio.timeout_at(end):
+            await self._hub.claims.settled()
         if self._hub.transport.capabilities.claims_ahead:
-            await self._hub.driver.drive_patiently(self._hub.transport.drop)
+            await self._hub.driver.drive_patiently(self._hub.transport.drop, end=end)
         # Also what was on its way from there.
         return self._flush_now(suspension)
 
@@ -160,20 +166,20 @@ class ControlDesk:
 
         Raises TransportUnavailable after send_timeout.
         """
-        async with self._within_send_timeout("the engine was not reached"):
-            await self._hub.driver.be_heard(*(() if group is None else (group,)))
+        with self._within_send_timeout("the engine was not reached") as end:
+            await self._hub.driver.be_heard(*(() if group is None else (group,)), end=end)
 
     async def bind(self, group: str, channel: str) -> None:
         """Make a normal channel a member of a group."""
         group_expiry = self._hub.options.group_expiry
         ends = self._hub.clock.wall() + group_expiry if group_expiry else float("inf")
-        async with self._within_send_timeout("the engine did not take the membership"):
-            await self._hub.driver.drive_patiently(self._hub.transport.bind, group, channel, ends)
+        with self._within_send_timeout("the engine did not take the membership") as end:
+            await self._hub.driver.drive_patiently(self._hub.transport.bind, group, channel, ends, end=end)
 
     async def unbind(self, group: str, channel: str) -> None:
         """Take a normal channel out of a group."""
-        async with self._within_send_timeout("the engine did not take the membership"):
-            await self._hub.driver.drive_patiently(self._hub.transport.unbind, group, channel)
+        with self._within_send_timeout("the engine did not take the membership") as end:
+            await self._hub.driver.drive_patiently(self._hub.transport.unbind, group, channel, end=end)
 
     async def flush(self) -> None:
         """Empty the engine, this node, and every other one.
@@ -189,14 +195,14 @@ class ControlDesk:
             await asyncio.wait({before})
         node, seconds = self._hub.node, math.ceil(_STEPS * self._hub.options.send_timeout)
         try:
-            async with self._within_send_timeout("the engine could not be emptied"):
-                await self._hub.driver.until_open()
+            with self._within_send_timeout("the engine could not be emptied") as end:
+                await self._hub.driver.until_open(end)
                 with self._hub.lock:
                     suspension = self._hub.claims.suspend(node, seconds)
-                await self._let_go(suspension)
+                await self._let_go(suspension, end)
             await self.ask(ControlOp.FLUSH, None, room=seconds)
-            async with self._within_send_timeout("the engine could not be emptied"):
-                await self._hub.driver.drive_patiently(self._hub.transport.purge)
+            with self._within_send_timeout("the engine could not be emptied") as end:
+                await self._hub.driver.drive_patiently(self._hub.transport.purge, end=end)
             await self.ask(ControlOp.FLUSH, None)
         finally:
             with self._hub.lock:
@@ -222,8 +228,8 @@ class ControlDesk:
         self, op: ControlOp, nodes: set[str] | None, *, channel: str = "", group: str = "", room: int = 0
     ) -> None:
         """Ask nodes (None: all that are alive) and return when each has done it, or is gone."""
-        async with self._within_send_timeout("another process did not answer"):
-            alive = await self._alive()
+        with self._within_send_timeout("another process did not answer") as end:
+            alive = await self._alive(end)
             asked = alive if nodes is None else alive & nodes
             if not asked:
                 return
@@ -233,37 +239,45 @@ class ControlDesk:
             try:
                 control = Control(op, self._hub.node, number, channel, group, room)
                 self._hub.publish([self.packed(node, control) for node in sorted(asked)])
-                await self._answered(number, waiter)
+                await self._answered(number, waiter, end)
             finally:
                 with self._hub.lock:
                     self._hub.requests.close(number)
 
     async def find_peers(self, found: set[str]) -> None:
         """Add the other nodes that are alive to `found`."""
-        async with self._within_send_timeout("the engine was not reached"):
-            found.update(await self._alive())
+        with self._within_send_timeout("the engine was not reached") as end:
+            found.update(await self._alive(end))
 
-    async def _alive(self) -> frozenset[str]:
-        return await self._hub.driver.drive_patiently(self._hub.transport.peers)
+    async def _alive(self, end: float) -> frozenset[str]:
+        return await self._hub.driver.drive_patiently(self._hub.transport.peers, end=end)
 
     async def clean(self) -> None:
         """Remove what has expired from the engine; once it is there, that may take longer than send_timeout."""
-        async with self._within_send_timeout("the engine was not reached"):
-            await self._hub.driver.until_open()
-        await self._hub.driver.drive_patiently(self._hub.transport.trim)
+        with self._within_send_timeout("the engine was not reached") as end:
+            await self._hub.driver.until_open(end)
+        await self._hub.driver.drive_patiently(self._hub.transport.trim, within=_TRIM_WITHIN)
 
-    async def _answered(self, number: int, waiter: "asyncio.Future[None]") -> None:
+    async def _answered(self, number: int, waiter: "asyncio.Future[None]", end: float) -> None:
+        clock = asyncio.get_running_loop().time
         while not waiter.done():
-            await asyncio.wait([waiter], timeout=_LOOK_AGAIN)
+            await asyncio.wait([waiter], timeout=max(0.0, min(_LOOK_AGAIN, end - clock())))
             if waiter.done():
                 return
-            alive = await self._alive()
+            if clock() >= end:
+                raise TimeoutError
+            alive = await self._alive(end)
             with self._hub.lock:
                 if self._hub.requests.still_alive(number, alive):
                     return
 
-    def _within_send_timeout(self, what: str) -> "_Within":
-        return _Within(self._hub.options.send_timeout, what, self._hub)
+    @contextmanager
+    def _within_send_timeout(self, what: str) -> Iterator[float]:
+        """Until when it may take, in the loop's seconds; a TimeoutError becomes what a caller can understand."""
+        try:
+            yield asyncio.get_running_loop().time() + self._hub.options.send_timeout
+        except TimeoutError as error:
+            raise why_late(self._hub, what) from error
 
 
 def why_late(hub: "Hub", what: str) -> TransportUnavailable:
@@ -271,21 +285,3 @@ def why_late(hub: "Hub", what: str) -> TransportUnavailable:
     detail = hub.health().detail
     seconds = hub.options.send_timeout
     return TransportUnavailable(f"{what} within send_timeout={seconds:g} s{': ' if detail else ''}{detail}")
-
-
-class _Within:
-    """asyncio.timeout() that raises what a caller of a channel layer can understand."""
-
-    def __init__(self, seconds: float, what: str, hub: "Hub") -> None:
-        self._timeout = asyncio.timeout(seconds)
-        self._what = what
-        self._hub = hub
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *exc: object) -> None:
-        try:
-            await self._timeout.__aexit__(*exc)  # type: ignore[arg-type]
-        except TimeoutError as error:
-            raise why_late(self._hub, self._what) from error

@@ -1,13 +1,15 @@
 """The way into the transport for the hub's own tasks: when it is open, for as long as the connection lasts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from channels_trunk.exceptions import ChannelLayerError, TransportUnavailable
 from channels_trunk.transports.base import Busy, Transport
 
+from .outcomes import LEAST_TIME
 from .waiters import another, settle
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Driver:
     def __init__(self, hub: "Lifecycle", transport: Transport) -> None:
         self._hub = hub
         self._transport = transport
+        self._inline = transport.capabilities.inline
         self.needs_interest = transport.capabilities.needs_interest
         self._opening: set[asyncio.Future[None]] = set()  # who waits until it is open
         self._calls: set[asyncio.Task[Any]] = set()  # what waits for the present connection
@@ -35,37 +38,79 @@ class Driver:
         """Whether a caller's thread told the transport of a group; with the hub's lock held."""
         self._interest_lock: asyncio.Lock | None = None  # one for each connection, which it stands for
 
-    async def drive(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Await a method of the transport; an inline one is entered by one thread at a time."""
-        if not self._transport.capabilities.inline:
-            return await method(*args)
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be in the transport: an inline one is entered by one thread at a time."""
+        if not self._inline:
+            yield
+            return
         with self._hub.publisher.exclusive:
-            # Never suspends: methods of an inline transport do not wait, so the lock is not held across a wait.
-            return await method(*args)
+            # Nothing suspends in here: methods of an inline transport do not wait, so the lock is not held across a
+            # wait.
+            yield
 
-    async def drive_patiently(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
+    async def watched(self, method: Callable[..., Awaitable[T]], *args: Any, within: float | None = None) -> T:
+        """Await a method of the transport; an engine that does not answer it within so many seconds is lost.
+
+        Without `within` it is `send_timeout`, as for publish(): a hung call must not stop a node whose health is "ok".
+        """
+        if self._inline:
+            return await method(*args)
+        seconds = self._hub.options.send_timeout if within is None else within
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await method(*args)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise self._hub.publisher.outcomes.hangs(method.__name__, seconds) from error
+
+    async def drive(self, method: Callable[..., Awaitable[T]], *args: Any, within: float | None = None) -> T:
+        """Enter the transport, and await a method of it, which is watched."""
+        with self.entered():
+            return await self.watched(method, *args, within=within)
+
+    async def drive_patiently(
+        self,
+        method: Callable[..., Awaitable[T]],
+        *args: Any,
+        end: float | None = None,
+        within: float | None = None,
+    ) -> T:
         """As drive(), but wait until the transport is open, and try again while it is busy and when it was lost.
 
-        For what may be done twice. Cancel it to give up.
+        For what may be done twice. Cancel it to give up, or give an `end`, in the loop's seconds, for a TimeoutError.
         """
-        return await self._patiently(partial(self.drive, method, *args))
+        return await self._patiently(
+            lambda: self.drive(method, *args, within=self._left(end) if within is None else within), end
+        )
 
-    async def _patiently(self, attempt: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _patiently(self, attempt: Callable[[], Coroutine[Any, Any, T]], end: float | None) -> T:
         while True:
-            await self.until_open()
+            await self.until_open(end)
             self._check_thread()
             connection = self._interest_lock
             try:
                 return await self._while_connected(attempt())
-            except Busy:
-                await asyncio.sleep(_BUSY_RETRY)
-            except TransportUnavailable:
-                if self._hub.is_open and connection is self._interest_lock:
+            except (Busy, TransportUnavailable) as error:
+                is_busy = isinstance(error, Busy)
+                if not is_busy and self._hub.is_open and connection is self._interest_lock:
                     raise
+                if end is not None and asyncio.get_running_loop().time() >= end:
+                    raise TimeoutError from error
+                if is_busy:
+                    await asyncio.sleep(_BUSY_RETRY)
+
+    def _left(self, end: float | None) -> float | None:
+        """For how long an engine may take to answer somebody whose time is over at `end`."""
+        if end is None:
+            return None
+        most = self._hub.options.send_timeout
+        return min(most, max(end - asyncio.get_running_loop().time(), LEAST_TIME))
 
     async def _while_connected(self, call: Coroutine[Any, Any, T]) -> T:
         """Await a call of the transport; the loss of the connection ends it, even if it hangs."""
-        if self._transport.capabilities.inline:
+        if self._inline:
             return await call
         task = asyncio.create_task(call)
         self._calls.add(task)
@@ -86,13 +131,14 @@ class Driver:
         if not self._hub.on_io_thread:
             raise TransportUnavailable("the layer was closed meanwhile")
 
-    async def until_open(self) -> None:
-        """Return when the transport is open; raises the error that a person must mend."""
+    async def until_open(self, end: float | None = None) -> None:
+        """Return when the transport is open; raises the error that a person must mend, or TimeoutError after `end`."""
         while not self._hub.is_open:
             opening = asyncio.get_running_loop().create_future()
             self._opening.add(opening)
             try:
-                await opening
+                async with asyncio.timeout_at(end):
+                    await opening
             finally:
                 self._opening.discard(opening)
 
@@ -100,30 +146,37 @@ class Driver:
         """Whether messages to a group reach this node as soon as it has joined; with the lock held."""
         return not self.needs_interest or self._transport.hears(group)
 
-    async def be_heard(self, *groups: str) -> None:
-        """Return when others can reach this node and these groups; with none, all groups that have members here."""
-        if self.needs_interest:
-            await self._patiently(partial(self.tell_interest, *groups))
-        else:
-            await self.until_open()
+    async def be_heard(self, *groups: str, end: float | None = None) -> None:
+        """Return when others can reach this node and these groups; with none, all groups that have members here.
 
-    async def tell_interest(self, *groups: str) -> None:
+        Raises TimeoutError after `end`, in the loop's seconds.
+        """
+        if self.needs_interest:
+            await self._patiently(partial(self.tell_interest, *groups, end=end), end)
+        else:
+            await self.until_open(end)
+
+    async def tell_interest(self, *groups: str, end: float | None = None) -> None:
         """Have the transport hear groups that were joined, or (none) all groups with members here, and no others."""
         self._check_thread()
         lock = self._interest_lock
         if lock is None:
             raise TransportUnavailable("the connection was lost")
         self._joining.update(groups)
-        async with lock:
+        async with asyncio.timeout_at(end):
+            await lock.acquire()
+        try:
             if lock is not self._interest_lock:
                 raise TransportUnavailable("the connection was lost")
             if not groups or self._interest is None:
-                await self._tell_all(lock)
+                await self._tell_all(lock, end)
             elif not self._interest.issuperset(groups):
                 # Else it was told of them together with others.
-                await self._tell_more(lock, groups)
+                await self._tell_more(lock, groups, end)
+        finally:
+            lock.release()
 
-    async def _tell_all(self, lock: asyncio.Lock) -> None:
+    async def _tell_all(self, lock: asyncio.Lock, end: float | None) -> None:
         with self._hub.lock:
             names = set(self._hub.router.groups.names())
             groups = frozenset(names)
@@ -133,14 +186,14 @@ class Driver:
                 self._interest = None  # it may hear others by now
         if names == self._interest:
             return
-        await self.drive(self._transport.interest, groups)
+        await self.drive(self._transport.interest, groups, within=self._left(end))
         if lock is self._interest_lock:
             self._interest = names
 
-    async def _tell_more(self, lock: asyncio.Lock, groups: Iterable[str]) -> None:
+    async def _tell_more(self, lock: asyncio.Lock, groups: Iterable[str], end: float | None) -> None:
         joined = self._joining.union(groups)
         self._joining.clear()
-        await self.drive(self._transport.hear, frozenset(joined))
+        await self.drive(self._transport.hear, frozenset(joined), within=self._left(end))
         if lock is self._interest_lock and self._interest is not None:
             self._interest |= joined
 

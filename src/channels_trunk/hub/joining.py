@@ -15,6 +15,7 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import StartingTransport, Transport
 
 from .control import why_late
+from .outcomes import LEAST_TIME
 from .waiters import Waiter, another, settle
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ class Joining:
 
     def _next_batch(self) -> "_Batch":
         count = min(_MOST_AT_ONCE, max(_WORTH_ASKING, len(self._waiting) // _MOST_ASKS))
-        batch = _Batch(self._waiting[:count])
+        options, now = self._hub.options, self._hub.clock.monotonic()
+        # As long as publish() has: an engine that does not answer is lost then.
+        least = now + min(LEAST_TIME, options.send_timeout)
+        batch = _Batch(self._waiting[:count], max(least, self._waiting[0].deadline))
         del self._waiting[:count]
         self._under_way.append(batch)
         return batch
@@ -137,8 +141,13 @@ class Joining:
                 batch.joins = [join for join in batch.joins if join.deadline > now]
             if alone:
                 self._waiting = [join for join in self._waiting if join.deadline > now]
+            hangs = self._hub.is_open and any(batch.deadline <= now for batch in self._under_way)
+            ends = [batch.deadline for batch in self._under_way]
+        if hangs:
+            self._hub.publisher.outcomes.hangs("start_hearing", self._hub.options.send_timeout)
         settle(late, self._late)
-        return min((join.deadline for join in joins if join.deadline > now), default=math.inf) - now
+        ends += [join.deadline for join in joins]
+        return min((end for end in ends if end > now), default=math.inf) - now
 
     def connection_ended(self) -> None:
         """The transport is closed: what a caller's thread asked for waits for the next connection."""
@@ -186,11 +195,9 @@ class Joining:
         left = max(0.0, earliest - hub.clock.monotonic())
         error: Exception | None = None
         try:
-            async with asyncio.timeout(left) as limit:
-                await hub.driver.be_heard(*{join.group for join in joins})
+            limit = asyncio.get_running_loop().time() + left
+            await hub.driver.be_heard(*{join.group for join in joins}, end=limit)
         except TimeoutError:
-            if not limit.expired():
-                raise
             end = max(earliest, hub.clock.monotonic())
             settle([join.waiter for join in joins if join.deadline <= end], self._late)
             return [join for join in joins if join.deadline > end]
@@ -203,10 +210,11 @@ class Joining:
 class _Batch:
     """What a caller's thread asked for together."""
 
-    __slots__ = ("is_being_asked_for", "joins")
+    __slots__ = ("deadline", "is_being_asked_for", "joins")
 
-    def __init__(self, joins: list[_Join]) -> None:
+    def __init__(self, joins: list[_Join], deadline: float) -> None:
         self.joins = joins
+        self.deadline = deadline  # monotonic seconds: an engine that has not answered by then hangs
         self.is_being_asked_for = True
 
 

@@ -13,7 +13,10 @@ from .waiters import Waiter, another, settle
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
-__all__ = ["Outcomes", "Refused", "unexpected"]
+__all__ = ["LEAST_TIME", "Outcomes", "Refused", "unexpected"]
+
+LEAST_TIME = 1.0
+"""What waited for the engine until its time was nearly over still gives it this long to answer. Seconds."""
 
 logger = logging.getLogger("channels_trunk")
 
@@ -56,12 +59,12 @@ class Outcomes:
         if late:
             self.failed(late, TransportUnavailable(self._hub.why_unavailable()))
 
-    def hangs(self) -> TransportUnavailable:
-        """Say that the engine is lost, because it does not answer; return what to tell the senders."""
+    def hangs(self, call: str, seconds: float) -> TransportUnavailable:
+        """Say that the engine is lost, because it does not answer this call; return what to tell whoever waits."""
         if reason := self._hub.stall:
             # It is there and says why: another connection would get no other answer.
             return TransportUnavailable(reason)
-        error = TransportUnavailable("the engine did not answer within send_timeout")
+        error = TransportUnavailable(f"the engine did not answer {call}() within {seconds:.3g} s")
         self._hub.context.sink.lost(error)
         return error
 

@@ -22,16 +22,13 @@ from channels_trunk.exceptions import TransportError
 from channels_trunk.transports.base import Busy, EmbeddedTransport, StartingTransport, Transport
 
 from .outbox import Outbox, Outgoing, Started
-from .outcomes import Outcomes, unexpected
+from .outcomes import LEAST_TIME, Outcomes, unexpected
 from .pump import Pump
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 __all__ = ["Publisher"]
-
-# A batch that waited for the engine until its time was nearly over still gets this long to be taken. Seconds.
-_LEAST_TIME = 1.0
 
 
 class Publisher:
@@ -235,7 +232,7 @@ class Publisher:
 
     def deadline(self, batch: Sequence[Outgoing]) -> float:
         """Until when, in monotonic seconds, the engine may take to answer if this batch is published now."""
-        least = min(_LEAST_TIME, self._hub.options.send_timeout)
+        least = min(LEAST_TIME, self._hub.options.send_timeout)
         return max(batch[0].deadline, self._hub.clock.monotonic() + least)
 
     def _take_back(self, started: Started) -> None:
@@ -352,7 +349,7 @@ class Publisher:
             return math.inf
         if now < started.deadline:
             return started.deadline - now
-        self._give_up(started, self.outcomes.hangs)
+        self._give_up(started, partial(self.outcomes.hangs, "publish", self._hub.options.send_timeout))
         return math.inf
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:

@@ -113,7 +113,7 @@ class Pump:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise self._outcomes.hangs() from error
+            raise self._outcomes.hangs("publish", left) from error
         finally:
             self.in_flight = False
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
@@ -85,7 +84,7 @@ class Supervisor:
         # Before and not after: a loss that is reported while open() is under way is one of the new connection.
         self._lost = self._left = False
         try:
-            await self._finished(self._open(), within=_OPEN_WITHIN)
+            await self._finished("open", self._open(), within=_OPEN_WITHIN)
         except (TransportUnavailable, Busy) as error:
             await self._close(leave=self._stopping)
             if not self._stopping:
@@ -136,7 +135,7 @@ class Supervisor:
 
     async def _maintain(self) -> float:
         try:
-            pause = await self._finished(self._transport.maintain(), within=_MAINTAIN_WITHIN)
+            pause = await self._finished("maintain", self._transport.maintain(), within=_MAINTAIN_WITHIN)
         except Busy:
             return _BUSY_RETRY
         except Exception as error:
@@ -170,11 +169,12 @@ class Supervisor:
         self._left = leave
         try:
             async with asyncio.timeout(_CLOSE_WITHIN):
-                await self._hub.driver.drive(partial(self._transport.close, leave=leave))
+                with self._hub.driver.entered():
+                    await self._transport.close(leave=leave)
         except Exception as error:
             logger.error("channels_trunk: the transport failed to close", exc_info=error)
 
-    async def _finished(self, call: Coroutine[Any, Any, T], *, within: float) -> T:
+    async def _finished(self, name: str, call: Coroutine[Any, Any, T], *, within: float) -> T:
         """Await a call of the transport, but no longer than until stop() or lose(), or for so many seconds."""
         clock = asyncio.get_running_loop().time
         end = clock() + within
@@ -192,7 +192,7 @@ class Supervisor:
             return task.result()
         if self._stopping or self._lost:
             raise TransportUnavailable("the connection was given up")
-        raise TransportUnavailable(f"the engine did not answer within {within:g} s")
+        raise TransportUnavailable(f"the engine did not answer {name}() within {within:g} s")
 
     def _expire(self) -> float:
         """Fail what is past its time; return the seconds left to what callers' threads began."""

@@ -7,8 +7,11 @@ What the hub promises to it:
   `publish` at a time, in the order in which envelopes were sent.
 - nothing is published, claimed or watched while the transport is not open: it waits in the hub.
 - `close` follows an `open` that failed, too, and comes before each further `open`.
-- a call that hangs is cancelled when the connection is lost, the layer is closed, or its time is over (`send_timeout`
-  for `publish`). What a cancelled `claim` took and did not return must go back or stay with the engine.
+- every async call is watched. One that has not returned within `send_timeout` is cancelled, the connection counts as
+  lost, and the call's name stands in the log and in health(). `open` and `maintain` have 30 seconds, `trim` has ten
+  minutes, `close` has five seconds. Calls of an embedded transport never wait, and are not watched.
+- a call is also cancelled when the connection is lost or the layer is closed. What a cancelled `claim` took and did not
+  return must go back or stay with the engine. A cancelled call ends soon: it does not wait for the engine once more.
 
 What a transport promises:
 
@@ -191,7 +194,11 @@ class Transport(ABC):
 
     @abstractmethod
     async def bind(self, group: str, channel: str, expires_at: float) -> None:
-        """Add a normal channel to a group until `expires_at` (wall-clock seconds, or infinity)."""
+        """Add a normal channel to a group until `expires_at` (wall-clock seconds, or infinity).
+
+        Only that time, unbind() and purge() end the membership: not a message that expires unread, nor the end of any
+        process. A worker that was away must not be deaf in silence.
+        """
 
     @abstractmethod
     async def unbind(self, group: str, channel: str) -> None:

@@ -25,6 +25,7 @@ class Stage:
             is_open=True,
             on_io_thread=True,
             lock=threading.Lock(),
+            options=SimpleNamespace(send_timeout=60.0),
             router=SimpleNamespace(groups=SimpleNamespace(names=lambda: self.groups)),
         )
         transport = SimpleNamespace(
