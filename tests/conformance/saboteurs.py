@@ -57,6 +57,14 @@ class Swapping(Base):
         await super().send(*kept)
 
 
+class Sorting(Base):
+    """What is for single channels goes first."""
+
+    async def group_send(self, group: str, message: Message) -> None:
+        await asyncio.sleep(0)
+        await super().group_send(group, message)
+
+
 class Jumbling(Base):
     latest = ""
 

@@ -97,6 +97,7 @@ ON_MEMORY = {
     "test_one_message_goes_to_one_of_several_waiting": "Doubling",
     "test_order_of_concurrent_tasks": "Losing",
     "test_order_of_send_and_group_send": "Swapping",
+    "test_order_of_sends_in_one_turn": "Sorting",
     "test_order_of_several_senders": "Swapping",
     "test_order_within_one_node": "Swapping",
     "test_overflow_is_counted": "Counterless",

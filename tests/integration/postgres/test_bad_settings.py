@@ -51,6 +51,17 @@ IN_CONSTRUCTOR: list[tuple[dict[str, Any], str]] = [
     ({"USER": "someone", "PASSWORD": SECRET}, "give 'NAME', or a 'service' in 'OPTIONS'"),
 ]
 
+AS_VERSION_1 = """
+DROP FUNCTION trunk_publish, trunk_rotate;
+CREATE FUNCTION trunk_publish(
+    text, text, bigint, bigint, float8, bytea, text[], text, text[] DEFAULT NULL, float8[] DEFAULT NULL,
+    bytea[] DEFAULT NULL, bigint[] DEFAULT NULL, float8 DEFAULT NULL, text[] DEFAULT NULL
+) RETURNS bigint[] LANGUAGE sql AS 'SELECT NULL::bigint[]';
+CREATE FUNCTION trunk_rotate(bigint, bigint, float8, float8) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';
+ALTER TABLE trunk_state DROP COLUMN with_members, ADD COLUMN generation bigint NOT NULL DEFAULT 1;
+UPDATE trunk_meta SET value = 1 WHERE name = 'schema_version';
+"""
+
 
 def check_secret(error: BaseException, *passwords: str) -> str:
     """No password is in the text, nor in what a traceback would show; return that."""
@@ -245,8 +256,22 @@ async def test_tables_of_a_newer_version(make_layer: MakeLayer, postgres_databas
     await works(layer, layer)
     await layer.close()
     ask(postgres_database, "UPDATE trunk_meta SET value = 99 WHERE name = 'schema_version'")
-    text = r"tables are of version 99, and this channels-trunk knows 1: upgrade channels-trunk"
+    text = r"tables are of version 99, and this channels-trunk knows 2: upgrade channels-trunk"
     await refused(make_layer, postgres_database, SchemaMismatch, text)
+
+
+async def test_tables_of_an_older_version(make_layer: MakeLayer, postgres_database: str) -> None:
+    """They are made new where that is allowed; what uses them meanwhile goes on."""
+    layer = make_layer(postgres_database)
+    await works(layer, layer)
+    await layer.close()
+    ask(postgres_database, AS_VERSION_1)
+    text = r"tables are of version 1, and this channels-trunk needs 2: run the statements that `manage.py trunk_schema`"
+    await refused(make_layer, postgres_database, SchemaMismatch, text, auto_create=False)
+    await works(make_layer(postgres_database), make_layer(postgres_database))
+    functions = "SELECT proname::text FROM pg_proc WHERE proname LIKE 'trunk%' ORDER BY 1"
+    assert ask(postgres_database, functions) == [("trunk_publish",), ("trunk_rotate",)]
+    assert ask(postgres_database, "SELECT value FROM trunk_meta") == [(2,)]
 
 
 async def test_a_session_default_that_would_be_wrong_is_not_used(make_layer: MakeLayer, postgres_database: str) -> None:

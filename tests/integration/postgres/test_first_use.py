@@ -57,7 +57,7 @@ async def test_twenty_processes_race_for_the_first_use(postgres_database: str) -
             if racer.returncode is None:
                 racer.kill()
             await racer.communicate()
-    assert ask(postgres_database, "SELECT name, value FROM trunk_meta") == [("schema_version", 1)]
+    assert ask(postgres_database, "SELECT name, value FROM trunk_meta") == [("schema_version", 2)]
     assert ask(postgres_database, "SELECT count(*) FROM trunk_state") == [(1,)]
 
 

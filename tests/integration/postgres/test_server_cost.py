@@ -55,7 +55,7 @@ def test_a_group_send_is_one_statement_whatever_the_members(postgres: PostgresSe
             missing = total // PROCESSES - len(members[0])
             more = await asyncio.gather(*(peer.join("room", count=missing) for peer in peers))
             members = [old + new for old, new in zip(members, more, strict=True)]
-            await here.group_send("room", HELLO)  # the first of a process looks up which normal channels are members
+            await here.group_send("room", HELLO)
             meter.reset()
             for _ in range(SENDS):
                 await here.group_send("room", HELLO)

@@ -94,6 +94,24 @@ class DeliveryRules:
             assert_clean(await here.collect(channel, count=100), sent={"mixed": 100})
             await here.group_discard(group, channel)
 
+    @rule("groups", "normal_channels", peers=True)
+    async def test_order_of_sends_in_one_turn(self, rig: Rig) -> None:
+        """What is sent to a channel and to its group in one turn of the loop comes in that order, be it one batch."""
+        here, there = rig.here(capacity=PLENTY), await rig.peer(capacity=PLENTY)
+        group, normal, alone = rig.name("group"), rig.name("worker"), rig.name("alone")
+        (theirs,) = await there.join(group)
+        await here.group_add(group, normal)
+        for turn in range(5):
+            sends = []
+            for number in range(0, 20, 2):
+                message = numbered(f"turn-{turn}", number)
+                sends += [here.send(channel, message) for channel in (theirs, normal, alone)]
+                sends.append(here.group_send(group, numbered(f"turn-{turn}", number + 1)))
+            await asyncio.gather(*sends)
+            for reader, channel in ((there, theirs), (here, normal)):
+                assert_clean(await reader.collect(channel, count=20), sent={f"turn-{turn}": 20})
+            assert len(await here.collect(alone, count=10)) == 10
+
     @rule()
     async def test_one_message_goes_to_one_of_several_waiting(self, rig: Rig) -> None:
         """Several tasks receive on one channel: each message goes to one of them, and none is left waiting."""

@@ -218,11 +218,14 @@ class RemoteGroupRules:
 
     @rule("groups", "normal_channels", peers=True)
     async def test_discarded_normal_channel_gets_nothing_more(self, rig: Rig) -> None:
-        """A normal channel leaves for all nodes, whichever of them discards it."""
+        """A normal channel leaves for all nodes, whichever discards it and whoever sent to it; and may come back."""
         here, there = rig.here(), await rig.peer()
         group, normal = rig.name("group"), rig.name("worker")
         for adding, discarding in ((here, here), (here, there), (there, here)):
             await adding.group_add(group, normal)
+            for sender in (here, there):
+                await sender.group_send(group, HELLO)
+                assert await here.receive(normal) == HELLO
             await discarding.group_discard(group, normal)
             for sender in (here, there):
                 await sender.group_send(group, HELLO)

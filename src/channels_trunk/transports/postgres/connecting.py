@@ -116,17 +116,22 @@ async def find_names(wire: Wire, settings: PostgresSettings) -> Names:
 
 
 async def ensure_schema(wire: Wire, names: Names, settings: PostgresSettings) -> None:
-    """Make the tables if they are not there; raced by many processes, one makes them."""
+    """Make the tables if they are not there, or are older than this; raced by many processes, one makes them."""
     version = await _version(wire, names)
     if version is None:
         await _check_schema(wire, names, settings)
-    if version is None and settings.auto_create:
+    if (version or 0) < SCHEMA_VERSION and settings.auto_create:
         await wire.script(creation_script(names))
         version = await _version(wire, names)
     if version is None:
         raise SchemaMismatch(
             f"{settings.where}: the layer's tables are missing in schema {names.schema!r}; run the statements that "
             f"`manage.py trunk_schema` prints, or set 'auto_create' to True"
+        )
+    if version < SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"{settings.where}: the layer's tables are of version {version}, and this channels-trunk needs "
+            f"{SCHEMA_VERSION}: run the statements that `manage.py trunk_schema` prints, or set 'auto_create' to True"
         )
     if version > SCHEMA_VERSION:
         raise SchemaMismatch(

@@ -21,7 +21,8 @@ def creation_script(names: Names) -> str:
     return names.fill(
         "SELECT pg_advisory_xact_lock({lock_class}, {lock_key});\n\n"
         + schema_script(names)
-        + f"\nINSERT INTO {{p}}meta (name, value) VALUES ('schema_version', {SCHEMA_VERSION}) ON CONFLICT DO NOTHING;\n"
+        + f"\nINSERT INTO {{p}}meta (name, value) VALUES ('schema_version', {SCHEMA_VERSION}) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value;\n"
     )
 
 

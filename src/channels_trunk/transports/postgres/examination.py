@@ -179,13 +179,25 @@ def _examine_tables(connection: psycopg.Connection[Any], names: Names, settings:
     if lacking:
         yield _no_rights(settings, ", ".join(lacking))
         return
-    version = _ask(connection, names.fill("SELECT value FROM {p}meta WHERE name = 'schema_version'"))
-    if version and int(version[0][0]) > SCHEMA_VERSION:
+    yield from _examine_version(connection, names, settings)
+
+
+def _examine_version(
+    connection: psycopg.Connection[Any], names: Names, settings: PostgresSettings
+) -> Iterator[Finding]:
+    found = _ask(connection, names.fill("SELECT value FROM {p}meta WHERE name = 'schema_version'"))
+    version = int(found[0][0]) if found else SCHEMA_VERSION
+    if version > SCHEMA_VERSION:
         yield fault(
             "tables-too-new",
-            f"{settings.where}: the tables are of version {version[0][0]}, and this channels-trunk knows "
-            f"{SCHEMA_VERSION}",
+            f"{settings.where}: the tables are of version {version}, and this channels-trunk knows {SCHEMA_VERSION}",
             "Upgrade channels-trunk here, or give another 'schema' or 'table_prefix'.",
+        )
+    elif version < SCHEMA_VERSION and not settings.auto_create:
+        yield fault(
+            "tables-too-old",
+            f"{settings.where}: the tables are of version {version}, and this channels-trunk needs {SCHEMA_VERSION}",
+            "Have the owner run the statements that `manage.py trunk_schema` prints, or set 'auto_create' to True.",
         )
 
 

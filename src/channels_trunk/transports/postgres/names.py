@@ -11,7 +11,7 @@ from channels_trunk.names import channel_owner
 
 __all__ = ["SCHEMA_VERSION", "Names", "lock_key_of", "schema_script"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SHARDS = 64
 LOCK_CLASS = 0x54524B31  # "TRK1": of the lock that serialises appends; the next one says that a node lives
 ALIVE_CLASS = LOCK_CLASS + 1
@@ -19,6 +19,8 @@ HINT_CLASS = LOCK_CLASS + 2  # that somebody needs the hints of a shard
 # Where the log begins and ends: expressions for a query of {p}state.
 LOWEST = "coalesce(least((SELECT min(id) FROM {p}log_0), (SELECT min(id) FROM {p}log_1)), base + 1)"
 HEAD = "greatest((SELECT max(id) FROM {p}log_0), (SELECT max(id) FROM {p}log_1), base)"
+# What expires does so by the server's clock, as a process's own may be wrong. Seconds.
+NOW = "date_part('epoch', clock_timestamp())"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 
 

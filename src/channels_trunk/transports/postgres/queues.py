@@ -64,20 +64,14 @@ class Queues:
         self._bind = Statement(
             names.fill(
                 "WITH m AS (INSERT INTO {p}members VALUES ($1, $2, $3, $4) ON CONFLICT (prefix, group_name, channel) "
-                "DO UPDATE SET expires_at = excluded.expires_at) UPDATE {p}state SET generation = generation + 1"
+                "DO UPDATE SET expires_at = excluded.expires_at) UPDATE {p}state SET with_members = true"
             )
         )
         self._unbind = Statement(
-            names.fill(
-                "WITH m AS (DELETE FROM {p}members WHERE prefix = $1 AND group_name = $2 AND channel = $3) "
-                "UPDATE {p}state SET generation = generation + 1"
-            )
+            names.fill("DELETE FROM {p}members WHERE prefix = $1 AND group_name = $2 AND channel = $3")
         )
         self._purge = Statement(
-            names.fill(
-                "WITH q AS (DELETE FROM {p}queue WHERE prefix = $1), m AS (DELETE FROM {p}members WHERE prefix = $1) "
-                "UPDATE {p}state SET generation = generation + 1"
-            )
+            names.fill("WITH q AS (DELETE FROM {p}queue WHERE prefix = $1) DELETE FROM {p}members WHERE prefix = $1")
         )
 
     async def claim(self, channel: str, limit: int) -> list[Claimed]:

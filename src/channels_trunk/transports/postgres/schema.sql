@@ -1,19 +1,28 @@
--- Version 1. {p} is the schema and what the names begin with. Everything but the version is UNLOGGED: it is written without
+-- Version 2. {p} is the schema and what the names begin with. Everything but the version is UNLOGGED: it is written without
 -- the write-ahead log, and empty after a crash of the server, which the missing row in {p}state tells.
 
 CREATE TABLE IF NOT EXISTS {p}meta (name text PRIMARY KEY, value bigint NOT NULL);
 
+-- From version 1. Its processes find their functions missing, open anew, and say that they are too old.
+DO $$ BEGIN
+    IF EXISTS (SELECT 1 FROM {p}meta WHERE name = 'schema_version' AND value < 2) THEN
+        DROP FUNCTION {p}publish, {p}rotate;
+        ALTER TABLE {p}state DROP COLUMN generation, ADD COLUMN with_members boolean NOT NULL DEFAULT true;
+    END IF;
+END $$;
+
 -- One row. `epoch` is new with every crash. Of the two logs `active` is appended to, and the other is emptied, at once and
 -- whatever transactions are open elsewhere, when every node has read it; `base` is the newest id outside the active one.
--- `generation` grows with every change of {p}members. No row of {p}queue but those given back has an id up to `taken`: what
--- is dead there cannot be vacuumed while a transaction is open elsewhere, and would be in the way of each count and claim.
+-- No row of {p}queue but those given back has an id up to `taken`: what is dead there cannot be vacuumed while a
+-- transaction is open elsewhere, and would be in the way of each count and claim. Unless `with_members`, {p}members is empty:
+-- then a batch costs what it did without it. Whoever adds a member writes true, whatever is there.
 CREATE UNLOGGED TABLE IF NOT EXISTS {p}state (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     epoch bigint NOT NULL,
     active smallint NOT NULL DEFAULT 0,
     base bigint NOT NULL DEFAULT 0,
-    generation bigint NOT NULL DEFAULT 1,
     taken bigint NOT NULL DEFAULT 0,
+    with_members boolean NOT NULL DEFAULT false,
     emptied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -79,20 +88,28 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {p}nodes (
 -- Append a batch: a row of the log if there is a frame for it, and rows of normal channels as far as there is room.
 -- Appends are serialised by a lock that lasts as long as the transaction, so that ids are seen in their order: a row that
 -- took its id first and is committed last would be behind the readers' backs. Notifications have the same order. Returns the
--- row's id, the generation, and the places of what was refused: one value is a quicker answer than a row.
+-- row's id, and behind it the places, from 0, of what was refused: one value is a quicker answer than a row.
+--
+-- Which normal channels are members of the batch's groups is decided here and now, by {p}members. A process cannot send a
+-- message for each of them without knowing them, and what it knows may be old. So it sends along what it believes: rows
+-- with the name of their group in p_members ('' for what was sent to the channel itself). What is a member no more is left
+-- out, and its place returned as -1 - place. Where a member has no row nothing is done, and NULL returned: the process has to
+-- look, and to come again. Each time that happens there is a name it did not know, so it comes to an end.
 CREATE OR REPLACE FUNCTION {p}publish(
     p_prefix text, p_origin text, p_session bigint, p_batch bigint,
-    p_expires_at float8, p_frame bytea, p_notify text[], p_payload text,
+    p_expires_at float8, p_frame bytea, p_notify text[], p_payload text, p_groups text[],
     p_channels text[] DEFAULT NULL, p_expiries float8[] DEFAULT NULL, p_frames bytea[] DEFAULT NULL,
-    p_capacities bigint[] DEFAULT NULL, p_now float8 DEFAULT NULL, p_hints text[] DEFAULT NULL
+    p_capacities bigint[] DEFAULT NULL, p_members text[] DEFAULT NULL, p_hints text[] DEFAULT NULL
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     row_id bigint;
-    generation bigint;
+    now_is float8 := date_part('epoch', clock_timestamp());
+    gone bigint[];
     left_out bigint[];
     now_active smallint;
     now_base bigint;
     now_taken bigint;
+    has_members boolean;
     is_writer boolean;
     given_back boolean;
     has_room boolean;
@@ -100,10 +117,10 @@ DECLARE
 BEGIN
     -- In as few queries as can be, as each costs as much as what it finds: an expression alone is no query.
     IF pg_advisory_xact_lock({lock_class}, {lock_key}) IS NULL THEN NULL; END IF;
-    SELECT s.active, s.base, s.generation, s.taken,
+    SELECT s.active, s.base, s.taken, s.with_members,
             EXISTS (SELECT 1 FROM {p}nodes n WHERE n.node = p_origin AND n.session = p_session),
             p_channels IS NOT NULL AND EXISTS (SELECT 1 FROM {p}queue q WHERE q.id + 0 < 0)
-        INTO now_active, now_base, generation, now_taken, is_writer, given_back
+        INTO now_active, now_base, now_taken, has_members, is_writer, given_back
         FROM {p}state s;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the tables were emptied' USING ERRCODE = 'TK001';
@@ -111,11 +128,37 @@ BEGIN
     IF NOT is_writer THEN
         RAISE EXCEPTION 'another session appends for this node' USING ERRCODE = 'TK002';
     END IF;
+    IF has_members AND p_groups IS NOT NULL THEN
+        -- Nearly all groups have none, which this finds out for less than what follows. A subquery that is one value is not
+        -- made a join, for which all members of all groups might be read.
+        IF EXISTS (SELECT 1 FROM unnest(p_groups) g(name) WHERE (
+            SELECT true FROM {p}members m WHERE m.prefix = p_prefix AND m.group_name = g.name LIMIT 1
+        )) THEN
+            IF EXISTS (
+                SELECT 1 FROM unnest(p_groups) g(name), LATERAL (
+                    SELECT m.channel FROM {p}members m
+                    WHERE m.prefix = p_prefix AND m.group_name = g.name AND m.expires_at > now_is OFFSET 0
+                ) m WHERE (g.name, m.channel) NOT IN (SELECT * FROM unnest(p_members, p_channels))
+            ) THEN
+                RETURN NULL;
+            END IF;
+        END IF;
+    END IF;
+    IF p_members IS NOT NULL THEN
+        SELECT array_agg(w.i) INTO gone
+            FROM unnest(p_members, p_channels) WITH ORDINALITY AS w(group_name, channel, i)
+            WHERE w.group_name <> '' AND (
+                SELECT true FROM {p}members m WHERE m.prefix = p_prefix AND m.group_name = w.group_name
+                    AND m.channel = w.channel AND m.expires_at > now_is
+            ) IS NULL;
+    END IF;
     IF p_channels IS NOT NULL THEN
         -- To count what waits takes long where the capacity is large. So first a bound of it: how many ids were given out
         -- that may be there, in all channels. Where that leaves no room for the whole batch, that of each channel, by its
         -- lowest and highest. And only where that leaves none, what has not expired is counted.
-        IF NOT given_back AND p_capacities[1] = ALL (p_capacities) AND
+        IF gone IS NOT NULL THEN
+            has_room := false;
+        ELSIF NOT given_back AND p_capacities[1] = ALL (p_capacities) AND
                 p_capacities[1] >= cardinality(p_channels) + pg_sequence_last_value('{p}queue_ids') - now_taken THEN
             has_room := true;
         ELSE
@@ -138,17 +181,18 @@ BEGIN
                 SELECT w.*, row_number() OVER (PARTITION BY w.channel ORDER BY w.i) AS place
                 FROM unnest(p_channels, p_expiries, p_frames, p_capacities) WITH ORDINALITY
                     AS w(channel, expires_at, frame, capacity, i)
+                WHERE gone IS NULL OR w.i <> ALL (gone)
             ), depths AS (
                 SELECT d.channel, (
                     SELECT count(*) FROM (
                         SELECT 1 FROM {p}queue q
-                        WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now AND q.id > now_taken
+                        WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > now_is AND q.id > now_taken
                         LIMIT d.capacity
                     ) there
                 ) + (
                     SELECT count(*) FROM (
                         SELECT 1 FROM {p}queue q
-                        WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > p_now AND q.id < 0
+                        WHERE q.prefix = p_prefix AND q.channel = d.channel AND q.expires_at > now_is AND q.id < 0
                         LIMIT d.capacity
                     ) back
                 ) AS depth FROM (SELECT DISTINCT channel, capacity FROM wanted WHERE capacity IS NOT NULL) d
@@ -161,6 +205,7 @@ BEGIN
                 FROM (SELECT * FROM sorted WHERE fits ORDER BY i) f
             )
             SELECT array_agg(i - 1 ORDER BY i) INTO left_out FROM sorted WHERE NOT fits;
+            left_out := left_out || (SELECT array_agg(-i) FROM unnest(gone) i);
         END IF;
         FOREACH bell IN ARRAY p_hints LOOP
             -- Whoever needs hints holds this, shared. If nobody does, nobody comes to do so before this is committed.
@@ -181,14 +226,16 @@ BEGIN
     FOREACH bell IN ARRAY p_notify LOOP
         PERFORM pg_notify(bell, row_id || ' ' || p_origin || ' ' || p_payload);
     END LOOP;
-    RETURN ARRAY[row_id, generation] || left_out;
+    RETURN row_id || left_out;
 END $$;
 
 -- Switch to the other log if it can be emptied. Returns 'small', 'unread', 'locked' or 'emptied'.
-CREATE OR REPLACE FUNCTION {p}rotate(p_enough bigint, p_limit bigint, p_now float8, p_silent_after float8)
+CREATE OR REPLACE FUNCTION {p}rotate(p_enough bigint, p_limit bigint, p_silent_after float8)
 RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     s record;
+    -- Of the server's clock, here as everywhere: a process whose own is wrong must not remove what is another's.
+    now_is float8 := date_part('epoch', clock_timestamp());
     old_newest bigint;
     active_newest bigint;
     read_by_all bigint;
@@ -205,14 +252,21 @@ BEGIN
     IF now_taken > s.taken + 1000 THEN
         UPDATE {p}state SET taken = now_taken;
     END IF;
+    IF s.with_members AND NOT EXISTS (SELECT 1 FROM {p}members) THEN
+        -- Whoever is about to add one has written to this row, or waits until this is over: so it is looked again.
+        PERFORM 1 FROM {p}state FOR UPDATE;
+        IF NOT EXISTS (SELECT 1 FROM {p}members) THEN
+            UPDATE {p}state SET with_members = false;
+        END IF;
+    END IF;
     IF s.active = 0 THEN
         SELECT max(id) INTO active_newest FROM {p}log_0;
-        SELECT max(id), max(expires_at) > p_now INTO old_newest, still_needed FROM {p}log_1;
+        SELECT max(id), max(expires_at) > now_is INTO old_newest, still_needed FROM {p}log_1;
         active_size := pg_total_relation_size('{p}log_0');
         old_size := pg_total_relation_size('{p}log_1');
     ELSE
         SELECT max(id) INTO active_newest FROM {p}log_1;
-        SELECT max(id), max(expires_at) > p_now INTO old_newest, still_needed FROM {p}log_0;
+        SELECT max(id), max(expires_at) > now_is INTO old_newest, still_needed FROM {p}log_0;
         active_size := pg_total_relation_size('{p}log_1');
         old_size := pg_total_relation_size('{p}log_0');
     END IF;

@@ -7,7 +7,7 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import NodeContext
 
 from .line import Line
-from .names import ALIVE_CLASS, HEAD, LOWEST, Names, lock_key_of
+from .names import ALIVE_CLASS, HEAD, LOWEST, NOW, Names, lock_key_of
 from .queues import Queues
 from .wire import Statement, Wire
 
@@ -67,28 +67,23 @@ class Upkeep:
             names.fill(f"SELECT node FROM {{p}}nodes WHERE prefix = $1 AND node <> $2 AND {alive % 3}")
         )
         self._forget = Statement(names.fill(f"DELETE FROM {{p}}nodes WHERE node <> $1 AND NOT {alive % 2}"))
-        self._rotate = Statement(names.fill("SELECT {p}rotate($1, $2, $3, $4)"))
+        self._rotate = Statement(names.fill("SELECT {p}rotate($1, $2, $3)"))
         # Only among the oldest: what is behind living messages is dropped when somebody claims.
         self._expired = Statement(
             names.fill(
                 "SELECT DISTINCT prefix, channel FROM (SELECT prefix, channel, expires_at FROM {p}queue "
-                f"ORDER BY id + 0 LIMIT {_ROWS_PER_STEP}) q WHERE expires_at <= $1"
+                f"ORDER BY id + 0 LIMIT {_ROWS_PER_STEP}) q WHERE expires_at <= {NOW}"
             )
         )
         self._drop_expired = Statement(
             names.fill(
-                "WITH q AS (DELETE FROM {p}queue WHERE prefix = $1 AND channel = $2 AND expires_at <= $3 RETURNING 1), "
-                "m AS (DELETE FROM {p}members WHERE prefix = $1 AND channel = $2 RETURNING 1), "
-                "s AS (UPDATE {p}state SET generation = generation + 1 WHERE EXISTS (SELECT 1 FROM m)) "
+                f"WITH q AS (DELETE FROM {{p}}queue WHERE prefix = $1 AND channel = $2 AND expires_at <= {NOW} "
+                "RETURNING 1), "
+                "m AS (DELETE FROM {p}members WHERE prefix = $1 AND channel = $2) "
                 "SELECT count(*) FROM q"
             )
         )
-        self._drop_ended = Statement(
-            names.fill(
-                "WITH m AS (DELETE FROM {p}members WHERE expires_at <= $1 RETURNING 1) "
-                "UPDATE {p}state SET generation = generation + 1 WHERE EXISTS (SELECT 1 FROM m)"
-            )
-        )
+        self._drop_ended = Statement(names.fill(f"DELETE FROM {{p}}members WHERE expires_at <= {NOW}"))
         self._hold_lock = Statement("SELECT pg_advisory_lock_shared($1::bigint::integer, $2::bigint::integer)")
 
     # --- this node's place
@@ -133,18 +128,17 @@ class Upkeep:
 
     async def empty_log(self) -> str:
         """Empty the older of the two logs if it is time; say what came of it."""
-        [(outcome,)] = await self._line.run(self._rotate, _ENOUGH, _LIMIT, self._context.clock.wall(), _SILENT_AFTER)
+        [(outcome,)] = await self._line.run(self._rotate, _ENOUGH, _LIMIT, _SILENT_AFTER)
         return str(outcome)
 
     async def tidy(self) -> bool:
         """Forget who is gone, what has expired, and memberships that have ended; whether there is more."""
-        now = self._context.clock.wall()
         await self._line.run(self._forget, self._context.node, _SILENT_AFTER)
-        expired = await self._line.run(self._expired, now)
+        expired = await self._line.run(self._expired)
         for prefix, channel in expired:
-            [(count,)] = await self._line.run(self._drop_expired, prefix, channel, now)
+            [(count,)] = await self._line.run(self._drop_expired, prefix, channel)
             self._queues.deleted += count
-        await self._line.run(self._drop_ended, now)
+        await self._line.run(self._drop_ended)
         if self._queues.deleted >= _VACUUM_AFTER:
             # Not left to autovacuum, which may be late or off: dead rows are in the way of each claim.
             self._queues.deleted = 0

@@ -1,8 +1,12 @@
-"""Out: a batch of envelopes is one call of the server, one row of the log, and one notification of whom it concerns."""
+"""Out: a batch of envelopes is one call of the server, one row of the log, and one notification of whom it concerns.
+
+The server decides in that call which normal channels are members of the batch's groups. What the writer knows of them
+only saves asking: see {p}publish in schema.sql.
+"""
 
 import binascii
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +26,7 @@ __all__ = ["Writer"]
 _LARGEST_FRAME = 5_800
 _NOBODY, _NOTHING = text_array([]), text(b"")
 _MANY_TARGETS = 1_000
+_MANY_MEMBERS = 10_000
 
 
 class QueueRow(NamedTuple):
@@ -42,6 +47,13 @@ class _Call(NamedTuple):
     size: int
 
 
+class _Whom(NamedTuple):
+    """Whom what is in the log concerns: notification channels, and groups (None if there are none)."""
+
+    bells: Value
+    groups: Value
+
+
 class Writer:
     """Appends one batch at a time."""
 
@@ -52,22 +64,20 @@ class Writer:
         self._bells = names.bells(context.prefix)
         self._wrote = wrote
         self._prefix, self._node = text(context.prefix.encode()), text(context.node.encode())
-        self._bell_arrays: dict[tuple[int, str], Value] = {}  # of targets alone in a batch
+        self._alone: dict[tuple[int, str], _Whom] = {}  # of targets alone in a batch
         self._session = 0  # of the connection that may append for this node
         # Not from 0: batches from before the connection was made again are in the log, and must not answer for these.
         self._batch = secrets.randbits(62)
         # Up to here there is no row of a batch that nobody has answered for.
         self._known = 0
         self._head = 0  # where the log ended when somebody looked
-        self._generation = -1
-        self._rest: tuple[_Call, tuple[int, list[int]] | Exception]  # of what was started, for finish()
-        self._members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
-        publish = (
-            "SELECT {p}publish($1::text, $2::text, $3::bigint, $4::bigint, $5::float8, $6::bytea, $7::text[], $8::text"
-        )
+        self._rest: tuple[_Call, Exception | None]  # of what was started, for finish()
+        self._members: dict[str, set[str]] = {}  # group to the normal channels for which a message is sent along
+        publish = "SELECT {p}publish($1::text, $2::text, $3::bigint, $4::bigint, $5::float8, $6::bytea, $7::text[], "
+        publish += "$8::text, $9::text[]"
         self._publish = Statement(names.fill(f"{publish})"))
         self._publish_queued = Statement(
-            names.fill(f"{publish}, $9::text[], $10::float8[], $11::bytea[], $12::bigint[], $13::float8, $14::text[])")
+            names.fill(f"{publish}, $10::text[], $11::float8[], $12::bytea[], $13::bigint[], $14::text[], $15::text[])")
         )
         # One statement: a process that stood still in the middle of two would hold up everybody's appends.
         self._fence = Statement(
@@ -80,14 +90,13 @@ class Writer:
         self._find_batch = Statement(names.fill(f"{rows % 0} UNION ALL {rows % 1}"))
         self._find_lowest = Statement(names.fill(f"SELECT {LOWEST} FROM {{p}}state"))
         self._find_members = Statement(
-            names.fill("SELECT group_name, channel, expires_at FROM {p}members WHERE prefix = $1")
+            names.fill("SELECT group_name, channel FROM {p}members WHERE prefix = $1 AND group_name = ANY ($2)")
         )
 
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Append a batch; return the indexes of those whose normal channel is full."""
         self._batch += 1
-        call = self._prepared(batch)
-        return await self._completed(call, *await self._append(call))
+        return await self._append(self._prepared(batch))
 
     # --- started by a caller's thread, while nothing else is published
 
@@ -106,78 +115,50 @@ class Writer:
         try:
             if isinstance(outcome, TransportUnavailable):
                 raise outcome
-            [((row, generation, *refused),)] = wire.rows(outcome)
+            [(stored,)] = wire.rows(outcome)
         except (ServerError, TransportUnavailable) as error:
             # Without the frames of whoever happened to read, as it is kept.
             self._rest = call, error.with_traceback(None)
             done(None)
             return
-        self._known = row
-        self._wrote(call.size)
-        if generation != self._generation:
-            self._rest = call, (generation, refused)
+        if stored is None:
+            self._rest = call, None
             done(None)
         else:
-            done(self._refused(call, refused))
+            done(self._stored(call, *stored))
 
     async def finish(self) -> Sequence[int]:
         """Do the rest of what start() began."""
-        call, outcome = self._rest
-        if isinstance(outcome, Exception):
-            outcome = await self._append(call, outcome)
-        return await self._completed(call, *outcome)
+        call, error = self._rest
+        return await self._append(await self._with_members(call) if error is None else call, error)
 
     # ---
 
-    async def _completed(self, call: "_Call", generation: int, refused: Sequence[int]) -> Sequence[int]:
-        indexes = self._refused(call, refused)
-        if generation != self._generation:
-            await self._catch_up_members(generation, call.batch, call.queued)
-        return indexes
+    def _stored(self, call: "_Call", row: int, *left_out: int) -> list[int]:
+        """The batch is row `row` of the log; return the indexes of what was refused."""
+        self._known = row
+        self._wrote(call.size)
+        refused = []
+        for index in left_out:
+            if index < 0:
+                gone = call.queued[-1 - index]
+                self._members.get(gone.envelope.target, set()).discard(gone.channel)
+                continue
+            place = call.queued[index].place
+            if place is None:
+                self._context.sink.dropped(call.queued[index].channel)
+            else:
+                refused.append(place)
+        return refused
 
-    def _refused(self, call: "_Call", refused: Sequence[int]) -> list[int]:
-        if not refused:
-            return []
-        self._drop(call.queued, refused)
-        return [place for index in refused if (place := call.queued[index].place) is not None]
-
-    async def _catch_up_members(self, generation: int, batch: Sequence[Envelope], queued: Sequence[QueueRow]) -> None:
-        """Normal channels that joined a group since we last looked get the message that is in the log already."""
-        try:
-            await self._refresh(generation)
-            known = {(row.channel, id(row.envelope)) for row in queued}
-            late = [row for row in self._for_members(batch) if (row.channel, id(row.envelope)) not in known]
-            if late:
-                self._batch += 1
-                _, refused = await self._append(self._call([], [], late))
-                self._drop(late, refused)
-        except (Busy, ServerError, TransportUnavailable) as error:
-            # The batch is stored: what fails from here on must not have it sent again.
-            self._generation = -1
-            self._context.sink.lost(error.__cause__ or error)
-
-    def _drop(self, rows: Sequence[QueueRow], refused: Sequence[int]) -> None:
-        for index in refused:
-            if rows[index].place is None:
-                self._context.sink.dropped(rows[index].channel)
-
-    def _for_members(self, batch: Sequence[Envelope]) -> list[QueueRow]:
-        if not self._members:
-            return []
-        now = self._context.clock.wall()
-        return [
-            QueueRow(channel, None, envelope)
-            for envelope in batch
-            if envelope.kind == Kind.GROUP
-            for channel, ends in self._members.get(envelope.target, {}).items()
-            if ends > now
-        ]
-
-    async def _refresh(self, generation: int) -> None:
-        members: dict[str, dict[str, float]] = {}
-        for group, channel, ends in await self._line.run(self._find_members, self._context.prefix):
-            members.setdefault(group, {})[channel] = ends
-        self._members, self._generation = members, generation
+    async def _with_members(self, call: "_Call") -> "_Call":
+        """The server lacks messages for members that this node did not know."""
+        groups = text_array(sorted({envelope.target for envelope in call.batch if envelope.kind == Kind.GROUP}))
+        if sum(map(len, self._members.values())) > _MANY_MEMBERS:
+            self._members.clear()
+        for group, channel in await self._line.run(self._find_members, self._context.prefix, groups):
+            self._members.setdefault(group, set()).add(channel)
+        return self._prepared(call.batch)
 
     def log_ends_at(self, head: int) -> None:
         """So far went the log a moment ago: what is published from now on is behind it."""
@@ -185,39 +166,47 @@ class Writer:
 
     def _prepared(self, batch: Sequence[Envelope]) -> "_Call":
         self._known = max(self._known, self._head)
-        queued = [QueueRow(e.target, index, e) for index, e in enumerate(batch) if e.kind == Kind.QUEUE]
-        queued += self._for_members(batch)
+        # In the order of the batch, as a channel may get what is sent to it and what is sent to its group.
+        queued: list[QueueRow] = []
+        for index, envelope in enumerate(batch):
+            if envelope.kind == Kind.QUEUE:
+                queued.append(QueueRow(envelope.target, index, envelope))
+            elif self._members and envelope.kind == Kind.GROUP:
+                queued += [QueueRow(name, None, envelope) for name in self._members.get(envelope.target, ())]
         return self._call(batch, [e for e in batch if e.kind != Kind.QUEUE], queued)
 
     def _call(self, batch: Sequence[Envelope], log: Sequence[Envelope], queued: Sequence[QueueRow]) -> "_Call":
         frame, expires_at, payload = b"", 0.0, _NOTHING
-        notify: Value = _NOBODY
+        whom = _Whom(_NOBODY, None)
         if log:
             frame = self._context.codec.encode_frame(self._context.node, log)
             expires_at = max(envelope.expires_at for envelope in log)
-            notify = self._bells_of(log)
+            whom = self._whom(log)
             if len(frame) <= _LARGEST_FRAME:
                 payload = text(binascii.b2a_base64(frame, newline=False))
-        values = (expires_at, frame, notify, payload)
+        values = (expires_at, frame, whom.bells, payload, whom.groups)
         if not queued:
             return _Call(batch, queued, self._publish, values, len(frame))
         packed = [self.queue_frame(self._context, row.channel, row.envelope) for row in queued]
         size = len(frame) + sum(map(len, packed))
         return _Call(batch, queued, self._publish_queued, (*values, *self._queue_values(queued, packed)), size)
 
-    def _bells_of(self, log: Sequence[Envelope]) -> Value:
-        """Whom it concerns."""
+    def _whom(self, log: Sequence[Envelope]) -> _Whom:
         targets = {(envelope.kind, envelope.target): envelope for envelope in log}
         if len(targets) > 1:
-            return text_array(sorted(set(map(self._bells.of, targets.values()))))
+            return self._whom_of(targets.values())
         # Most batches have one, and what was worked out for it serves the next.
         [(target, envelope)] = targets.items()
-        array = self._bell_arrays.get(target)
-        if array is None:
-            if len(self._bell_arrays) >= _MANY_TARGETS:
-                self._bell_arrays.clear()
-            array = self._bell_arrays[target] = text_array([self._bells.of(envelope)])
-        return array
+        whom = self._alone.get(target)
+        if whom is None:
+            if len(self._alone) >= _MANY_TARGETS:
+                self._alone.clear()
+            whom = self._alone[target] = self._whom_of([envelope])
+        return whom
+
+    def _whom_of(self, envelopes: Collection[Envelope]) -> _Whom:
+        groups = sorted({envelope.target for envelope in envelopes if envelope.kind == Kind.GROUP})
+        return _Whom(text_array(sorted(set(map(self._bells.of, envelopes)))), text_array(groups) if groups else None)
 
     def _queue_values(self, queued: Sequence[QueueRow], packed: Sequence[bytes]) -> tuple[Value, ...]:
         context = self._context
@@ -228,9 +217,15 @@ class Writer:
             float_array([row.envelope.expires_at for row in queued]),
             bytes_array(packed),
             int_array([room[row.channel] for row in queued]),
-            context.clock.wall(),
+            self._groups_of(queued),
             text_array(sorted({self._bells.queue(channel) for channel in room})),
         )
+
+    @staticmethod
+    def _groups_of(queued: Sequence[QueueRow]) -> Value:
+        """The group of each, or "" where it was sent to the channel itself; None if all were."""
+        groups = [row.envelope.target if row.place is None else "" for row in queued]
+        return text_array(groups) if any(groups) else None
 
     def _values(self, call: "_Call") -> tuple[Value, ...]:
         return (self._prefix, self._node, self._session, self._batch, *call.values)
@@ -254,16 +249,16 @@ class Writer:
             self._context.sink.lost(error)
             raise Busy from error
 
-    async def _append(self, call: "_Call", outcome: Exception | None = None) -> tuple[int, list[int]]:
-        """Append; over another session if this one is cut, and never twice. Return the generation, and the refused.
+    async def _append(self, call: "_Call", outcome: Exception | None = None) -> list[int]:
+        """Append; over another session if this one is cut, and never twice. Return the indexes of what was refused.
 
         `outcome` is what came of the first attempt, if there was one.
         """
-        generation, refused = await self._attempts(call, outcome)
-        self._wrote(call.size)
-        return generation, refused
+        while (stored := await self._attempts(call, outcome)) is None:
+            call, outcome = await self._with_members(call), None
+        return self._stored(call, *stored)
 
-    async def _attempts(self, call: "_Call", outcome: Exception | None) -> tuple[int, list[int]]:
+    async def _attempts(self, call: "_Call", outcome: Exception | None) -> list[int] | None:
         context = self._context
         while True:
             wire = await self._line.wire()
@@ -271,7 +266,7 @@ class Writer:
                 if outcome is not None:
                     error, outcome = outcome, None
                     raise error
-                [((row, generation, *refused),)] = await wire.run(call.statement, *self._values(call))
+                [(stored,)] = await wire.run(call.statement, *self._values(call))
             except ServerError as error:
                 if error.sqlstate != STALE:
                     raise
@@ -284,10 +279,9 @@ class Writer:
                 if not found:
                     await self._check_that_nothing_is_missing()
                     continue
-                [(row, left_out)], generation = found, -1
-                refused = left_out or []
-            self._known = row
-            return generation, refused
+                [(row, left_out)] = found
+                return [row, *(left_out or ())]
+            return None if stored is None else list(stored)
 
     async def _check_that_nothing_is_missing(self) -> None:
         [(lowest,)] = await self._line.run(self._find_lowest)

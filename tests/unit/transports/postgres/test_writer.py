@@ -8,7 +8,7 @@ from channels_trunk.codec import Codec
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.names import new_node_id
-from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.base import Busy, NodeContext
 from channels_trunk.transports.postgres.errors import STALE
 from channels_trunk.transports.postgres.line import Line
 from channels_trunk.transports.postgres.names import Names
@@ -21,6 +21,8 @@ CODEC = Codec(serializer_format="msgpack", cipher=None)
 CUT = TransportUnavailable("cut")
 TO_GROUP = Envelope(Kind.GROUP, "room", 2e9, b"body")
 Rows = list[tuple[Any, ...]]
+LACKING: Rows = [(None,)]
+CHANNELS = 9  # the place among the values of a publish
 
 
 class FakeLine:
@@ -29,14 +31,17 @@ class FakeLine:
     def __init__(self, *outcomes: Rows | Exception) -> None:
         self.outcomes = list(outcomes)
         self.members: Rows = []
+        self.queued: list[list[str]] = []  # the channels of each publish() that had any
         self.lowest = 1
         self.is_forgotten = False
 
     async def wire(self) -> "FakeLine":
         return self
 
-    async def run(self, statement: Any, *_values: Any) -> Rows:
+    async def run(self, statement: Any, *values: Any) -> Rows:
         if b"publish(" in statement.sql:
+            if len(values) > CHANNELS:
+                self.queued.append(["jobs"] * values[CHANNELS].data.count(b"jobs"))
             outcome = self.outcomes.pop(0)
             if isinstance(outcome, Exception):
                 raise outcome
@@ -54,16 +59,37 @@ def writer_on(line: FakeLine) -> tuple[Writer, RecordingSink]:
     return Writer(cast("Line", line), context, Names("public", "trunk_"), lambda _size: None), sink
 
 
-def stored(row: int, *, generation: int = 1) -> Rows:
-    return [([row, generation],)]
+def stored(row: int, *left_out: int) -> Rows:
+    return [([row, *left_out],)]
 
 
-async def test_a_stored_batch_is_not_sent_again_when_what_follows_is_refused() -> None:
-    """A normal channel had joined the group, and by then the node was forgotten."""
-    line = FakeLine(stored(1), ServerError(STALE, "another session appends"))
-    line.members, line.is_forgotten = [("room", "jobs", 2e9)], True
+async def test_what_was_not_stored_for_want_of_its_members_is_sent_with_them() -> None:
+    """In the order of the batch; and for as long as the server does not say that one is a member no more."""
+    line = FakeLine(LACKING, stored(1), stored(2, -2), stored(3))
+    line.members = [("room", "jobs")]
     writer, sink = writer_on(line)
-    assert await writer.publish([TO_GROUP]) == []
+    to_channel = Envelope(Kind.QUEUE, "jobs", 2e9, b"first")
+    for _ in range(3):
+        assert await writer.publish([to_channel, TO_GROUP]) == []
+    assert line.queued == [["jobs"], ["jobs", "jobs"], ["jobs", "jobs"], ["jobs"]]
+    assert sink.drops == []
+
+
+async def test_a_member_that_is_full_goes_without_and_a_channel_that_is_full_refuses() -> None:
+    line = FakeLine(LACKING, stored(1, 0, 1))
+    line.members = [("room", "jobs")]
+    writer, sink = writer_on(line)
+    assert await writer.publish([TO_GROUP, Envelope(Kind.QUEUE, "jobs", 2e9, b"second")]) == [1]
+    assert sink.drops == ["jobs"]
+
+
+async def test_a_node_that_was_forgotten_stores_nothing_and_says_so() -> None:
+    """It was when the batch was about to come again with its members: all of it goes back to the hub."""
+    line = FakeLine(LACKING, ServerError(STALE, "another session appends"))
+    line.members, line.is_forgotten = [("room", "jobs")], True
+    writer, sink = writer_on(line)
+    with pytest.raises(Busy):
+        await writer.publish([TO_GROUP])
     assert {str(error) for error in sink.losses} == {"this node was forgotten"}
 
 
