@@ -11,7 +11,7 @@ from channels.exceptions import ChannelFull
 
 from channels_trunk.layers.memory import MemoryChannelLayer
 from channels_trunk.layers.sqlite import SQLiteChannelLayer
-from tests.conformance import saboteurs_of_sync
+from tests.conformance import saboteurs_of_expiry, saboteurs_of_sync
 from tests.conformance.saboteur import Base, Message, held
 
 
@@ -116,16 +116,6 @@ class Shouting(Base):
             raise ChannelFull(group)
 
 
-class Immortal(Base):
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**{**config, "expiry": 3600, "group_expiry": 0})
-
-
-class Hasty(Base):
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**{**config, "group_expiry": config["expiry"]})
-
-
 class Uniform(Base):
     def __init__(self, **config: Any) -> None:
         super().__init__(**{**config, "channel_capacity": None})
@@ -144,11 +134,6 @@ class Loyal(Base):
         for channel in self.members.get(group, ()):
             with contextlib.suppress(ChannelFull):
                 await super().send(channel, message)
-
-
-class Ephemeral(Base):
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**{**config, "expiry": 0.000001})
 
 
 class Gullible(Base):
@@ -210,19 +195,6 @@ class OneGroup(Base):
             await super().group_discard(self.group, channel)
         self.group = group
         await super().group_add(group, channel)
-
-
-class Stubborn(Base):
-    """Does not renew memberships."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        self.known: set[tuple[str, str]] = set()
-
-    async def group_add(self, group: str, channel: str) -> None:
-        if (group, channel) not in self.known:
-            self.known.add((group, channel))
-            await super().group_add(group, channel)
 
 
 class Lazy(Base):
@@ -417,7 +389,8 @@ def __getattr__(name: str) -> Any:
     # For BACKEND: "MemoryLosing", "SQLiteLosing".
     for prefix, mixed in (("Memory", on_memory), ("SQLite", on_sqlite)):
         own = name.removeprefix(prefix)
-        if own != name and (saboteur := globals().get(own) or getattr(saboteurs_of_sync, own, None)):
+        others = (getattr(module, own, None) for module in (saboteurs_of_expiry, saboteurs_of_sync))
+        if own != name and (saboteur := globals().get(own) or next(filter(None, others), None)):
             globals()[name] = mixed(saboteur)
             return globals()[name]
     raise AttributeError(name)

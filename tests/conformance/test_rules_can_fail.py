@@ -91,6 +91,7 @@ ON_MEMORY = {
     "test_neighbours_joining_and_leaving": "Losing",
     "test_nodes_never_make_the_same_name": "SameNames",
     "test_normal_channel_as_member": "Doubling",
+    "test_normal_channel_with_an_expired_message_stays_in_its_groups": "Forgetful",
     "test_normal_channel_between_nodes": "Swapping",
     "test_normal_channel_is_full_for_every_node": "Bottomless",
     "test_one_megabyte_of_json_arrives": "Twisting",

@@ -38,8 +38,8 @@ _DJANGO_INERT = (
 _NO_POOL = "there is no pool: a process has three connections"
 _NOT_LIBPQ = ("cursor_factory", "context", "prepare_threshold", "pool", "isolation_level", "assume_role")
 
-# As in channels_postgres: who comes from there changes BACKEND and nothing else. Nothing is left behind by it: a
-# process takes its memberships with it, and a channel that nobody reads any more leaves its groups.
+# As in channels_postgres: who comes from there changes BACKEND and nothing else. A process takes its memberships with
+# it. Only a normal channel that was put into a group, and is never taken out of it, leaves a row behind.
 _GROUP_EXPIRY = Option("group_expiry", 0.0, seconds(zero_means="never"))
 
 

@@ -300,9 +300,6 @@ class LoopbackServer:
         fresh = [message for message in queue if message.expires_at > now]
         if len(fresh) < len(queue):
             self._queues[channel] = deque(fresh)
-            # An unread message that has expired means that nobody reads this channel any more.
-            for members in self._members.values():
-                members.pop(channel, None)
 
 
 _registry_lock = threading.Lock()

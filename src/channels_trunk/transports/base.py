@@ -220,7 +220,10 @@ class Transport(ABC):
         """
 
     async def trim(self) -> None:
-        """Remove what has expired, now, where maintain() does not do so by itself."""
+        """Remove what has expired, now, where maintain() does not do so by itself.
+
+        If there may be much, in steps: other calls come in between.
+        """
 
     @abstractmethod
     async def maintain(self) -> float:

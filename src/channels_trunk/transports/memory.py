@@ -98,21 +98,12 @@ class MemoryTransport(EmbeddedTransport):
         queue = self._bus.queues.setdefault(channel, deque())
         now = context.clock.wall()
         if queue and (queue[0].expires_at <= now or len(queue) >= context.capacity_of(channel)):
-            self._drop_expired(channel, queue, now)
+            _drop_expired(queue, now)
             if len(queue) >= context.capacity_of(channel):
                 return False
         queue.append(Claimed(channel, envelope.expires_at, envelope.body))
         queued.add(channel)
         return True
-
-    def _drop_expired(self, channel: str, queue: deque[Claimed], now: float) -> None:
-        if any(message.expires_at <= now for message in queue):
-            fresh = [message for message in queue if message.expires_at > now]
-            queue.clear()
-            queue.extend(fresh)
-            # An unread message that has expired means that nobody reads this channel any more.
-            for members in self._bus.members.values():
-                members.pop(channel, None)
 
     def claim_now(self, channel: str, limit: int) -> Sequence[Claimed]:
         """Pop from the left."""
@@ -120,7 +111,7 @@ class MemoryTransport(EmbeddedTransport):
             queue = self._bus.queues.get(channel)
             if not queue:
                 return []
-            self._drop_expired(channel, queue, self._opened().clock.wall())
+            _drop_expired(queue, self._opened().clock.wall())
             claimed = [queue.popleft() for _ in range(min(limit, len(queue)))]
             if not queue:
                 del self._bus.queues[channel]
@@ -168,7 +159,7 @@ class MemoryTransport(EmbeddedTransport):
         with _lock:
             now = self._opened().clock.wall()
             for channel, queue in list(self._bus.queues.items()):
-                self._drop_expired(channel, queue, now)
+                _drop_expired(queue, now)
                 if not queue:
                     del self._bus.queues[channel]
             for group, members in list(self._bus.members.items()):
@@ -201,3 +192,10 @@ class MemoryTransport(EmbeddedTransport):
         if self._context is None:
             raise RuntimeError("the memory transport is not open")
         return self._context
+
+
+def _drop_expired(queue: deque[Claimed], now: float) -> None:
+    if any(message.expires_at <= now for message in queue):
+        fresh = [message for message in queue if message.expires_at > now]
+        queue.clear()
+        queue.extend(fresh)

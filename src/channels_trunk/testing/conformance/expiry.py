@@ -12,6 +12,7 @@ from functools import partial
 from channels_trunk.testing.commands import Commands
 from channels_trunk.testing.conformance.checks import MARK, Node, assert_nothing_waits
 from channels_trunk.testing.conformance.rules import rule
+from channels_trunk.testing.layer import Message
 from channels_trunk.testing.peers import Peer
 from channels_trunk.testing.rig import Rig
 from channels_trunk.testing.waiting import eventually
@@ -92,6 +93,21 @@ class ExpiryRules:
         await here.group_send(group, NEW)
         assert await here.receive(reading) == NEW
 
+    @rule("expiry", "capacity", "groups", "normal_channels", peers=True)
+    async def test_normal_channel_with_an_expired_message_stays_in_its_groups(self, rig: Rig) -> None:
+        """Its workers may only be away for a while, and must not be deaf in silence when they are back."""
+        config = {"expiry": rig.under_test.shortest_expiry, "capacity": 1}
+        here, there = rig.here(**config), await rig.peer(**config)
+        group, jobs = rig.name("group"), rig.name("jobs")
+        await here.group_add(group, jobs)
+        senders: tuple[Node, ...] = (here, there)
+        for sender in (*senders, *senders):
+            # Nobody reads it: there is room when what the one before had sent has expired.
+            await eventually(partial(sender.has_room, jobs, OLD), within=self._long(rig))
+        for sender in senders:
+            waiting = asyncio.ensure_future(self._received(here, jobs, MARK))
+            await rig.eventually(partial(self._heard_by_group, sender, group, waiting))
+
     @rule("group_expiry", "groups", peers=True)
     async def test_membership_ends_after_group_expiry(self, rig: Rig) -> None:
         """A membership that is not renewed ends; group_add() begins it anew."""
@@ -160,6 +176,15 @@ class ExpiryRules:
         got = await eventually(lambda: owner.call("exchange", channel, NEW), within=self._long(rig))
         assert time.monotonic() - began > rig.under_test.shortest_expiry * 0.9
         assert got == NEW
+
+    async def _received(self, reader: Commands, channel: str, message: Message) -> None:
+        while await reader.layer.receive(channel) != message:
+            pass
+
+    async def _heard_by_group(self, sender: Node, group: str, waiting: "asyncio.Future[None]") -> bool:
+        # Again and again: what is sent may expire before a machine that stands still has brought it.
+        await sender.group_send(group, MARK)
+        return waiting.done()
 
     async def _full(self, sender: Commands | Peer, channel: str) -> bool:
         return not await sender.has_room(channel, NEW)

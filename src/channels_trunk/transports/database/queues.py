@@ -51,10 +51,8 @@ class Queues:
         return self._stored(channel).order_by("rank").values_list("rank")[:1].query
 
     def drop_expired(self, channel: str, now: float) -> bool:
-        """Drop a channel's expired messages; if there were any, it leaves its groups, as nobody reads it any more."""
+        """Drop a channel's expired messages; whether there were any."""
         count, _ = self._rows(channel).filter(expires_at__lte=now).delete()
-        if count and self._members().filter(channel=stored_name(channel)).delete()[0]:
-            self._log.lock(generation=1)
         return bool(count)
 
     def append(self, rows: Sequence[QueueRow], last: int) -> None:

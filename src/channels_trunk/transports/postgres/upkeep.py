@@ -78,8 +78,7 @@ class Upkeep:
         self._drop_expired = Statement(
             names.fill(
                 f"WITH q AS (DELETE FROM {{p}}queue WHERE prefix = $1 AND channel = $2 AND expires_at <= {NOW} "
-                "RETURNING 1), "
-                "m AS (DELETE FROM {p}members WHERE prefix = $1 AND channel = $2) "
+                "RETURNING 1) "
                 "SELECT count(*) FROM q"
             )
         )

@@ -63,17 +63,12 @@ class Queues:
         return sorted(rows)
 
     def drop_expired(self, connection: sqlite3.Connection, channel: str, now: float) -> int:
-        """Drop a channel's expired messages; if there were any, it leaves its groups, as nobody reads it any more."""
+        """Drop a channel's expired messages; return how many there were."""
         count = connection.execute(
             "DELETE FROM trunk_queue WHERE prefix = ? AND channel = ? AND expires_at <= ?", (self._prefix, channel, now)
         ).rowcount
         if count:
             self._deepen(connection, channel, -count)
-            left = connection.execute(
-                "DELETE FROM trunk_members WHERE prefix = ? AND channel = ?", (self._prefix, channel)
-            ).rowcount
-            if left:
-                connection.execute(GROW)
         return count
 
     def waiting(self, connection: sqlite3.Connection, channels: Sequence[str]) -> list[str]:
