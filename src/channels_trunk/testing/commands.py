@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from channels_trunk.testing.layer import Layer, Message, close_layer
 from channels_trunk.testing.ledger import numbered
 
 __all__ = ["END", "Commands", "open_files", "storm"]
+
+Addressed = tuple[bool, str, Message]
+"""Whether it goes to a group, its name, and the message."""
 
 END: Message = {"type": "end"}
 """The last message for a worker: it stops when it gets it."""
@@ -27,6 +30,7 @@ class Commands:
     def __init__(self, layer: Layer, *, patience: float = 1.0) -> None:
         self.layer = layer
         self.patience = patience
+        self._listening: dict[str, asyncio.Future[Message]] = {}
 
     # The layer's own methods
 
@@ -156,6 +160,79 @@ class Commands:
     async def churn(self, group: str, *, neighbours: int, seed: str) -> None:
         """Let neighbours join the group, receive a little and leave, over and over, until cancelled."""
         await asyncio.gather(*(self._come_and_go(group, random.Random(f"{seed}/{i}")) for i in range(neighbours)))
+
+    # Steps of programmes: see channels_trunk.testing.model
+
+    async def send_each(self, addressed: Sequence[Addressed], *, how: str) -> list[bool]:
+        """Send messages in this order; return of each whether it was taken, which "on commit" does not tell."""
+        if how == "on commit":
+            await in_thread(lambda: self._commit(addressed))
+            return [True] * len(addressed)
+        if how == "in one tick":
+            # Tasks begin in the order in which they were made.
+            return list(await asyncio.gather(*(self._is_taken(message) for message in addressed)))
+        if how == "blocking":
+            return [await in_thread(lambda message=message: self._is_taken_here(message)) for message in addressed]  # type: ignore[misc]
+        return [await self._is_taken(message) for message in addressed]
+
+    async def receive_until(self, channel: str, numbers: Collection[int], *, within: float = 20) -> list[Message]:
+        """Receive until messages of all these numbers have come; return what came in time."""
+        got: list[Message] = []
+        missing = set(numbers)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within * self.patience):
+                while missing:
+                    got.append(await self.layer.receive(channel))
+                    missing.discard(got[-1].get("number", 0))
+        return got
+
+    async def listen(self, channel: str) -> None:
+        """Begin to receive from a channel; done when the receive waits."""
+        self._listening[channel] = asyncio.ensure_future(self.layer.receive(channel))
+        await asyncio.sleep(0)
+
+    async def stop_listening(self, channel: str) -> Message | None:
+        """Cancel what listen() began; return its message if it has one by now."""
+        task = self._listening.pop(channel)
+        task.cancel()
+        await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
+
+    async def is_reached(self) -> bool:
+        """Return whether a message to nobody can be sent now."""
+        try:
+            await self.layer.group_send("nobody", numbered("nobody", 0))
+        except Exception:  # noqa: BLE001 - of any layer's client
+            return False
+        return True
+
+    def _commit(self, addressed: Sequence[Addressed]) -> None:
+        from django.db import connection, transaction
+        from django.db.backends.base.base import BaseDatabaseWrapper
+
+        try:
+            with transaction.atomic():
+                for to_group, name, message in addressed:
+                    sync = self.layer.sync
+                    (sync.group_send_on_commit if to_group else sync.send_on_commit)(name, message)
+        finally:
+            # Not connection.close(), which keeps a database in memory open for a thread that ends.
+            BaseDatabaseWrapper.close(connection)
+
+    async def _is_taken(self, addressed: Addressed) -> bool:
+        to_group, name, message = addressed
+        if not to_group:
+            return await self.has_room(name, message)
+        await self.layer.group_send(name, message)
+        return True
+
+    def _is_taken_here(self, addressed: Addressed) -> bool:
+        to_group, name, message = addressed
+        try:
+            (self.layer.sync.group_send if to_group else self.layer.sync.send)(name, message)
+        except ChannelFull:
+            return False
+        return True
 
     # About the process
 

@@ -1,0 +1,53 @@
+"""Random programmes for any channel layer, held against a reference: see ModelSuite.
+
+- `steps`: what a programme consists of;
+- `reference`: what each step may come to;
+- `programmes`: random ones, and shorter ones of those that fail;
+- `runner`: runs them on the nodes of a layer.
+"""
+
+from channels_trunk.testing.model.reference import Allowance, Difference, Reference
+from channels_trunk.testing.model.runner import Engine
+from channels_trunk.testing.model.steps import (
+    Add,
+    Close,
+    Cut,
+    Discard,
+    Expire,
+    Flush,
+    Kill,
+    Listen,
+    Lose,
+    New,
+    Programme,
+    Receive,
+    Renew,
+    Send,
+    Stop,
+)
+from channels_trunk.testing.model.suite import ModelSuite, find_difference, replay
+
+__all__ = [
+    "Add",
+    "Allowance",
+    "Close",
+    "Cut",
+    "Difference",
+    "Discard",
+    "Engine",
+    "Expire",
+    "Flush",
+    "Kill",
+    "Listen",
+    "Lose",
+    "ModelSuite",
+    "New",
+    "Programme",
+    "Receive",
+    "Reference",
+    "Renew",
+    "Send",
+    "Stop",
+    "find_difference",
+    "replay",
+]

@@ -1,0 +1,296 @@
+"""Runs programmes on the nodes of one layer, and holds each step against the reference."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from channels_trunk.testing.layer import Message
+from channels_trunk.testing.model.reference import Difference, Reference
+from channels_trunk.testing.model.steps import (
+    GROUPS,
+    Add,
+    Close,
+    Cut,
+    Discard,
+    Flush,
+    Kill,
+    Listen,
+    New,
+    Programme,
+    Receive,
+    Renew,
+    Send,
+    Step,
+    Stop,
+    is_small,
+    owner_of,
+)
+from channels_trunk.testing.peers import Peer
+from channels_trunk.testing.processes import ProcessPeer
+from channels_trunk.testing.rig import Rig
+from channels_trunk.testing.waiting import eventually
+
+__all__ = ["SMALL", "Engine", "Run", "Stage"]
+
+SMALL = 3
+"""The capacity of the channels that hold few messages."""
+CAPACITY = {"small*": SMALL, "*.small*": SMALL}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What a programme may do to the engine beneath the layer; what is left out is in no programme."""
+
+    cut: Callable[[], object] | None = None
+    """Cut every connection to it; new ones are taken at once."""
+    ways_to_lose: dict[str, Callable[[], object]] = field(default_factory=dict)
+    """Have it lose everything that it holds for the layer."""
+
+
+class Stage:
+    """The nodes, which serve one programme after the other."""
+
+    def __init__(self, rig: Rig, engine: Engine, *, nodes: int = 3) -> None:
+        self.rig = rig
+        self.engine = engine
+        self.nodes: list[Peer] = []
+        self.within = 20.0
+        """How many seconds to wait for a message that has to come."""
+        self._count = nodes
+        self._runs = itertools.count(1)
+
+    async def open(self) -> None:
+        """Start the nodes."""
+        self.nodes = await self.rig.peers(self._count, channel_capacity=CAPACITY)
+
+    async def renew(self, node: int) -> None:
+        """End a node in good order, and put another in its place."""
+        await self.nodes[node].stop()
+        self.nodes[node] = await self.rig.peer(channel_capacity=CAPACITY)
+
+    async def kill(self, node: int) -> None:
+        """Kill a node, and put another in its place."""
+        peer = self.nodes[node]
+        assert isinstance(peer, ProcessPeer)
+        peer.kill()
+        await peer.gone()
+        self.nodes[node] = await self.rig.peer(channel_capacity=CAPACITY)
+
+    async def renew_all(self) -> None:
+        """Replace every node, as nobody knows what a programme that failed has left behind."""
+        old, self.nodes = self.nodes, []
+        await asyncio.gather(*(peer.stop() for peer in old), return_exceptions=True)
+        await self.open()
+
+    async def run(self, programme: Programme) -> None:
+        """Run a programme; raises Difference, naming the step."""
+        run = Run(self, f"r{next(self._runs)}")
+        for index, step in enumerate(programme.steps):
+            try:
+                async with asyncio.timeout(self.within * 3):
+                    await run.do(step)
+            except Exception as error:
+                raise Difference(f"at step {index}, {step!r}: {error!r}") from error
+        try:
+            await run.end()
+        except Exception as error:
+            raise Difference(f"at the end: {error!r}") from error
+
+
+class Run:
+    """One programme under way."""
+
+    def __init__(self, stage: Stage, tag: str) -> None:
+        self._stage = stage
+        self._tag = stage.rig.name(tag)
+        self._reference = Reference(len(stage.nodes), small=SMALL)
+        self._names: dict[str, str] = {}
+
+    def _node(self, node: int) -> Peer:
+        self._reference.use(node)
+        return self._stage.nodes[node]
+
+    async def _open(self, node: int) -> Peer:
+        """Return a node that others reach: a receive() alone opens a closed layer, but not before it returns."""
+        if node in self._reference.closed:
+            await self._node(node).new_channel()
+        return self._node(node)
+
+    async def _name(self, target: str) -> str:
+        """Return the name of a channel or group; a process-specific one is made when it is first named."""
+        if target not in self._names:
+            owner = owner_of(target)
+            if owner is None:
+                self._names[target] = f"{target}-{self._tag}"
+            else:
+                prefix = ["small"] if is_small(target) else []
+                self._names[target] = await self._node(owner).call("new_channel", *prefix)
+        return self._names[target]
+
+    async def do(self, step: Step) -> None:
+        """Make one step."""
+        closed = set(self._reference.closed)
+        await self._do(step)
+        # What a node does with its own channels alone opens nothing.
+        await asyncio.gather(*(self._stage.nodes[node].new_channel() for node in closed - self._reference.closed))
+
+    async def _do(self, step: Step) -> None:
+        match step:
+            case New(channel):
+                self._names.pop(channel, None)
+                self._reference.renamed(channel)
+            case Send():
+                await self._send(step)
+            case Add(node, group, channel):
+                await self._node(node).group_add(await self._name(group), await self._name(channel))
+                self._reference.add(node, group, channel)
+            case Discard(node, group, channel):
+                await self._node(node).group_discard(await self._name(group), await self._name(channel))
+                self._reference.discard(node, group, channel)
+            case Receive(node, channel):
+                await self._stop_all(channel)
+                await self._receive(node, channel)
+            case Listen(node, channel):
+                if (node, channel) not in self._reference.listening:
+                    await (await self._open(node)).call("listen", await self._name(channel))
+                    self._reference.listen(node, channel)
+            case Stop(node, channel):
+                await self._stop(node, channel)
+            case _:
+                await self._befall(step)
+
+    async def _befall(self, step: Step) -> None:
+        match step:
+            case Flush(node):
+                await self._node(node).call("flush")
+                self._reference.flush(node)
+            case Close(node):
+                await self._stage.nodes[node].call("close")
+                self._reference.close(node)
+            case Renew(node):
+                for listener, channel in sorted(self._reference.listening):
+                    if listener == node:
+                        await self._stop(node, channel)
+                await self._stage.renew(node)
+                self._replaced(node, killed=False)
+            case Kill(node):
+                await self._stage.kill(node)
+                self._replaced(node, killed=True)
+            case Cut():
+                assert self._stage.engine.cut is not None
+                await asyncio.to_thread(self._stage.engine.cut)
+                await asyncio.gather(*(self._reached(node) for node in self._awake()))
+            case _:
+                raise NotImplementedError(step)
+
+    async def _reached(self, node: int) -> None:
+        peer = self._node(node)
+        await eventually(lambda: peer.call("is_reached"), within=self._stage.within)
+
+    def _replaced(self, node: int, *, killed: bool) -> None:
+        self._reference.replaced(node, killed=killed)
+        self._names = {target: name for target, name in self._names.items() if owner_of(target) != node}
+
+    def _awake(self) -> list[int]:
+        return [node for node in range(len(self._stage.nodes)) if node not in self._reference.closed]
+
+    # --- sending
+
+    async def _send(self, step: Send) -> None:
+        addressed, numbers = [], []
+        for target in step.to:
+            numbers.append(self._reference.number())
+            addressed.append((target in GROUPS, await self._name(target), _message(numbers[-1])))
+        outcomes = await self._node(step.node).call("send_each", addressed, how=step.how)
+        for target, number, taken in zip(step.to, numbers, outcomes, strict=True):
+            if target in GROUPS:
+                self._reference.group_send(step.node, target, number)
+            elif step.how == "on commit":
+                self._reference.send_untold(step.node, target, number)
+            else:
+                await self._told(step.node, target, number, taken=taken)
+
+    async def _told(self, node: int, channel: str, number: int, *, taken: bool) -> None:
+        elsewhere = owner_of(channel) not in (None, node)
+        elsewhere = elsewhere and owner_of(channel) not in self._reference.closed
+        if not taken and elsewhere and self._reference.has_room(channel):
+            taken = await self._send_patiently(node, channel, number)  # Allowance.HEARS_LATE
+        self._reference.send(node, channel, number, taken=taken)
+
+    async def _send_patiently(self, node: int, channel: str, number: int) -> bool:
+        name = await self._name(channel)
+        peer = self._node(node)
+        try:
+            await eventually(lambda: peer.has_room(name, _message(number)), within=self._stage.within)
+        except TimeoutError:
+            return False
+        return True
+
+    # --- receiving
+
+    async def _receive(self, node: int, channel: str) -> None:
+        peer, name = await self._open(node), await self._name(channel)
+        if self._reference.is_sure(channel):
+            message = await peer.receive(name, within=self._stage.within)
+            self._reference.received(node, channel, message["number"])
+        else:
+            await self._fence(node, channel)
+
+    async def _fence(self, node: int, channel: str) -> None:
+        """Have every node send a message to the channel: what it sent before has come by then, or will not."""
+        senders = self._awake()
+        numbers = {self._reference.number(): sender for sender in senders}
+        receiving = self._node(node).start(
+            "receive_until", await self._name(channel), list(numbers), within=self._stage.within
+        )
+        try:
+            await asyncio.gather(*(self._send_fence(sender, channel, number) for number, sender in numbers.items()))
+        except BaseException:
+            receiving.cancel()
+            raise
+        for message in await receiving:
+            self._reference.received(node, channel, message["number"])
+        if missing := [e.number for e in self._reference.entries[channel] if e.number in numbers]:
+            raise Difference(f"{channel} did not get {missing}")
+        self._reference.fenced(channel, senders)
+
+    async def _send_fence(self, node: int, channel: str, number: int) -> None:
+        if not await self._send_patiently(node, channel, number):
+            raise Difference(f"node {node} was told for good that {channel} is full")
+        self._reference.fence(node, channel, number)
+
+    async def _stop_all(self, channel: str) -> None:
+        for node, listened in sorted(self._reference.listening):
+            if listened == channel:
+                await self._stop(node, channel)
+
+    async def _stop(self, node: int, channel: str) -> None:
+        if (node, channel) not in self._reference.listening:
+            return
+        message: Message | None = await self._stage.nodes[node].call("stop_listening", await self._name(channel))
+        self._reference.listening.discard((node, channel))
+        if message is not None:
+            self._reference.received(node, channel, message["number"])
+
+    # --- the end
+
+    async def end(self) -> None:
+        """See that every channel holds what it has to and no more, and leave the groups."""
+        for channel in sorted(self._reference.entries.keys() & self._names.keys()):
+            await self._stop_all(channel)
+            node = owner_of(channel)
+            reader = len(self._stage.nodes) - 1 if node is None else node
+            while self._reference.is_sure(channel):
+                await self._receive(reader, channel)
+            await self._receive(reader, channel)
+        await self._leave(self._reference.members)
+
+    async def _leave(self, members: dict[str, set[str]]) -> None:
+        leaving = [(group, channel) for group in members for channel in members[group] if channel in self._names]
+        for group, channel in leaving:
+            await self._stage.nodes[owner_of(channel) or 0].group_discard(self._names[group], self._names[channel])
+
+
+def _message(number: int) -> Message:
+    return {"type": "model", "number": number}

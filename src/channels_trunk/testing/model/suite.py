@@ -1,0 +1,155 @@
+"""The model suite: random programmes on any channel layer. See ModelSuite."""
+
+import dataclasses
+import os
+import secrets
+from typing import ClassVar
+
+import pytest
+
+from channels_trunk.testing.features import Features, LayerUnderTest
+from channels_trunk.testing.model.programmes import Scope, draw_programme, shrunk
+from channels_trunk.testing.model.reference import Difference
+from channels_trunk.testing.model.runner import Engine, Stage
+from channels_trunk.testing.model.steps import Programme
+from channels_trunk.testing.rig import Rig
+
+__all__ = ["PROGRAMMES_VARIABLE", "SEED_VARIABLE", "ModelSuite", "code_of", "find_difference", "replay"]
+
+PROGRAMMES_VARIABLE = "CHANNELS_TRUNK_PROGRAMMES"
+SEED_VARIABLE = "CHANNELS_TRUNK_SEED"
+_SHRINK_WITHIN = 2.0
+_IN_MEMORY = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+
+
+class ModelSuite:
+    """Random programmes for a channel layer. Subclass it as conformance.Suite:
+
+        class TestMyLayerByModel(ModelSuite):
+            features = Features.of_another_package()
+
+            @pytest.fixture
+            def layer_config(self):
+                return LayerUnderTest(backend="my.Layer", config={...})
+
+    What `features` leaves out is in no programme. A failure prints a programme that is as short as can be, as code.
+    """
+
+    features: ClassVar[Features] = Features()
+    programmes: ClassVar[int] = 25
+    """How many programmes are run with each kind of node, unless CHANNELS_TRUNK_PROGRAMMES says another number."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each test with nodes that are threads, and with processes."""
+        metafunc.parametrize("rig", self.features.kinds_of_peers(), indirect=True)
+
+    @pytest.fixture
+    def layer_config(self) -> LayerUnderTest:
+        """Return the layer under test."""
+        raise NotImplementedError("define the fixture layer_config: see channels_trunk.testing.model.ModelSuite")
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        """Return what programmes may do to the engine."""
+        return Engine()
+
+    @pytest.fixture
+    def rig(self, request: pytest.FixtureRequest, layer_config: LayerUnderTest) -> Rig:
+        """Return what the programmes work with."""
+        seed = os.environ.get(SEED_VARIABLE) or ("ci" if os.environ.get("CI") else secrets.token_hex(4))
+        print(f"to repeat this with the same random choices: {SEED_VARIABLE}={seed}")  # noqa: T201 - shown on failure
+        return _rig(layer_config, features=self.features, seed=seed, nodes_are=request.param)
+
+    def test_programmes(self, rig: Rig, engine: Engine) -> None:
+        """Each step of each programme comes to what the reference says."""
+        count = int(os.environ.get(PROGRAMMES_VARIABLE, self.programmes))
+        found = find_difference(rig, engine, programmes=count)
+        if found is not None:
+            pytest.fail(found, pytrace=False)
+
+
+def find_difference(rig: Rig, engine: Engine, *, programmes: int, within: float = 20) -> str | None:
+    """Run so many programmes; return the first difference and the shortest programme that shows it, as code."""
+    scope = Scope.of(rig.features, processes=rig.peers_are == "process", cut=engine.cut is not None)
+    found: list[str] = []
+
+    async def main() -> None:
+        stage = Stage(rig, engine)
+        stage.within = rig.seconds(within)
+        await stage.open()
+        for index in range(programmes):
+            seed = f"{rig.seed}/{index}"
+            programme = draw_programme(seed, scope)
+            try:
+                await stage.run(programme)
+            except Difference as difference:
+                found.append(await _explained(stage, programme, difference, seed))
+                return
+
+    rig.run(main, within=rig.seconds(600 + 10 * programmes))
+    return found[0] if found else None
+
+
+def replay(
+    layer: LayerUnderTest,
+    programme: Programme,
+    *,
+    nodes_are: str = "process",
+    features: Features | None = None,
+    engine: Engine | None = None,
+    times: int = 1,
+) -> None:
+    """Run one programme; raises Difference. What a failure prints calls this."""
+    rig = _rig(layer, features=features or Features(), seed="replay", nodes_are=nodes_are)
+
+    async def main() -> None:
+        stage = Stage(rig, engine or Engine())
+        stage.within = rig.seconds(stage.within)
+        await stage.open()
+        for _ in range(times):
+            await stage.run(programme)
+
+    rig.run(main, within=rig.seconds(600))
+
+
+def _rig(layer: LayerUnderTest, *, features: Features, seed: str, nodes_are: str) -> Rig:
+    if features.sync_api:
+        # Something to commit.
+        settings = {"INSTALLED_APPS": [], "DATABASES": _IN_MEMORY, **layer.django_settings}
+        layer = dataclasses.replace(layer, django_settings=settings)
+    return Rig(layer, features=features, seed=seed, peers_are=nodes_are)
+
+
+async def _explained(stage: Stage, programme: Programme, difference: Difference, seed: str) -> str:
+    latest = [difference]
+    stage.within = min(stage.within, stage.rig.seconds(_SHRINK_WITHIN))
+    await stage.renew_all()
+
+    async def fails(shorter: Programme) -> bool:
+        try:
+            await stage.run(shorter)
+        except Difference as found:
+            latest.append(found)
+            await stage.renew_all()
+            return True
+        return False
+
+    if await fails(programme):
+        programme = await shrunk(programme, fails)
+        note = ""
+    else:
+        note = "It did not fail a second time: it may be a race, and the programme is as it was drawn.\n"
+    code = code_of(stage.rig, programme, cut=stage.engine.cut is not None)
+    return f"programme {seed}: {difference}\n{note}as short as can be: {latest[-1]}\n\n{code}"
+
+
+def code_of(rig: Rig, programme: Programme, *, cut: bool) -> str:
+    """Return a programme as code that runs."""
+    engine = ", engine=Engine(cut=...)" if cut and "Cut()" in repr(programme) else ""
+    return (
+        "from channels_trunk.testing import Features, LayerUnderTest\n"
+        "from channels_trunk.testing.model import *\n\n"
+        f"layer = {rig.under_test!r}\n"
+        f"programme = {programme!r}\n"
+        f"replay(layer, programme, nodes_are={rig.peers_are!r}{engine})\n"
+    )

@@ -1,0 +1,57 @@
+"""The model suite on every layer."""
+
+import uuid
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from channels_trunk.testing import Features, LayerUnderTest
+from channels_trunk.testing.loopback import loopback_server
+from channels_trunk.testing.model import Engine, ModelSuite
+
+pytestmark = pytest.mark.timeout(3600)
+
+
+class TestMemory(ModelSuite):
+    features = Features(crosses_processes=False, encryption=False)
+    options: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture
+    def layer_config(self) -> LayerUnderTest:
+        return LayerUnderTest(
+            backend="channels_trunk.layers.MemoryChannelLayer", config={"prefix": _prefix(), **self.options}
+        )
+
+
+class TestMemoryOffTheLoop(TestMemory):
+    options = {"inline": False}
+
+
+class TestLoopback(ModelSuite):
+    features = Features(crosses_processes=False)
+    backend: ClassVar[str] = "channels_trunk.testing.transports.LoopbackChannelLayer"
+
+    @pytest.fixture
+    def layer_config(self) -> LayerUnderTest:
+        return LayerUnderTest(backend=self.backend, config={"prefix": _prefix()})
+
+    @pytest.fixture
+    def engine(self, layer_config: LayerUnderTest) -> Engine:
+        return Engine(cut=loopback_server(layer_config.config["prefix"]).drop_connections)
+
+
+class TestStartingLoopback(TestLoopback):
+    backend = "channels_trunk.testing.starting.StartingLoopbackChannelLayer"
+
+
+class TestSQLite(ModelSuite):
+    @pytest.fixture
+    def layer_config(self, tmp_path: Path) -> LayerUnderTest:
+        return LayerUnderTest(
+            backend="channels_trunk.layers.SQLiteChannelLayer", config={"path": str(tmp_path / "channels.sqlite3")}
+        )
+
+
+def _prefix() -> str:
+    return f"model-{uuid.uuid4().hex}"
