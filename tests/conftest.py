@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.plugins.clock",
     "tests.plugins.leaks",
     "tests.plugins.proxy",
+    "channels_trunk.testing.cuts.plugin",
     "tests.plugins.servers",
     "tests.plugins.django_databases",
     "tests.plugins.stacks",

@@ -160,8 +160,12 @@ def conformance(story: Story) -> None:
     project = Project(story.folder)
     story.write(project)
     words = story.command("python -m pytest test_my_layer.py -k")
-    output = project.python(*words, "--confcutdir=.", "--rootdir=.", "-p", "no:cacheprovider")
+    here = ("--confcutdir=.", "--rootdir=.", "-p", "no:cacheprovider")
+    output = project.python(*words, *here)
     assert re.search(r"[1-9]\d* passed, \d+ deselected, [1-9]\d* xfailed in", output), output
+    words = story.command("python -m pytest -p channels_trunk.testing.cuts.plugin")
+    output = project.python(*words, *here, "--collect-only")  # there is no server of the reader's
+    assert "4 tests collected" in output, output
 
 
 def postgres(story: Story) -> None:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from channels_trunk.findings import Level, find_server
-from tests.plugins.ports import free_port
+from channels_trunk.testing.ports import free_port
 
 
 def test_a_server_that_is_there() -> None:

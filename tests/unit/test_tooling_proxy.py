@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from channels_trunk.testing import eventually_blocking
-from tests.plugins.ports import free_port
-from tests.plugins.proxy import Proxy
+from channels_trunk.testing.cut import Cut, Direction, Manner, Moment, Scope
+from channels_trunk.testing.ports import free_port
+from channels_trunk.testing.proxy import Proxy
 
 SHORT = 0.2  # of waiting for an answer that must not come
 
@@ -21,6 +22,7 @@ class Echo(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         try:
             while data := self.request.recv(4096):
+                self.server.got.append(data)  # type: ignore[attr-defined]
                 self.request.sendall(self.server.name + data)  # type: ignore[attr-defined]
         except ConnectionResetError:
             self.server.resets.append(self.client_address)  # type: ignore[attr-defined]
@@ -31,6 +33,7 @@ class EchoServer(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), Echo)
         self.name = name
         self.resets: list[object] = []
+        self.got: list[bytes] = []
 
 
 def serve(name: bytes) -> Iterator[EchoServer]:
@@ -132,6 +135,72 @@ def test_retarget_moves_new_connections_only(between: Proxy, other: EchoServer) 
         with connect(between) as new:
             assert ask(new, b"hello") == b"two:hello"
         assert ask(old, b"hello") == b"one:hello"
+
+
+def read_to_the_end(connection: socket.socket) -> tuple[bytes, bool]:
+    """What still comes, and whether a reset ends it."""
+    got = b""
+    try:
+        while data := connection.recv(4096):
+            got += data
+    except ConnectionResetError:
+        return got, True
+    return got, False
+
+
+@pytest.mark.parametrize("manner", Manner)
+@pytest.mark.parametrize(
+    ("moment", "passed"), [(Moment.BEFORE, b""), (Moment.HALFWAY, b"one:s"), (Moment.AFTER, b"one:second")]
+)
+def test_it_cuts_at_a_packet_of_the_servers(between: Proxy, manner: Manner, moment: Moment, passed: bytes) -> None:
+    during: list[str] = []
+    between.plan(
+        Cut(direction=Direction.TO_CLIENT, number=1, moment=moment, manner=manner), noted=lambda: during.append("cut")
+    )
+    with connect(between) as connection, connect(between) as other:
+        assert ask(connection, b"first") == b"one:first"
+        assert not during
+        connection.sendall(b"second")
+        assert read_to_the_end(connection) == (passed, manner is Manner.RESET)
+        assert ask(other, b"third") == b"one:third"
+    assert during == ["cut"]
+    assert between.packets() == {Direction.TO_SERVER: 3, Direction.TO_CLIENT: 3}
+    between.plan(None)
+    with connect(between) as connection:
+        assert ask(connection, b"again") == b"one:again"
+    assert between.packets() == {Direction.TO_SERVER: 1, Direction.TO_CLIENT: 1}
+
+
+@pytest.mark.parametrize("manner", Manner)
+@pytest.mark.parametrize(
+    ("moment", "answer"), [(Moment.BEFORE, b""), (Moment.HALFWAY, b"he"), (Moment.AFTER, b"hello")]
+)
+def test_it_cuts_at_a_packet_of_the_clients(
+    between: Proxy, target: EchoServer, manner: Manner, moment: Moment, answer: bytes
+) -> None:
+    between.plan(Cut(direction=Direction.TO_SERVER, number=0, moment=moment, manner=manner))
+    with connect(between) as connection:
+        connection.sendall(b"hello")
+        assert read_to_the_end(connection) == (b"", manner is Manner.RESET)
+    eventually_blocking(lambda: between.connections() == 0)
+    eventually_blocking(lambda: b"".join(target.got) == answer)
+
+
+def test_it_cuts_every_connection(between: Proxy) -> None:
+    between.plan(Cut(direction=Direction.TO_SERVER, number=2, scope=Scope.ALL))
+    with connect(between) as one, connect(between) as two, connect(between) as idle:
+        ask(one, b"hello")
+        ask(two, b"hello")
+        eventually_blocking(lambda: between.connections() == 3)
+        one.sendall(b"never")
+        for connection in (one, two, idle):
+            assert read_to_the_end(connection) == (b"", True)
+
+
+def test_a_cut_is_repeated_by_its_name() -> None:
+    cut = Cut(direction=Direction.TO_CLIENT, number=17, moment=Moment.HALFWAY, manner=Manner.END, scope=Scope.ALL)
+    assert str(cut) == "to_client:17:halfway:end:all"
+    assert Cut.parse(str(cut)) == cut
 
 
 def test_a_target_that_refuses_resets_the_client(target: EchoServer, proxy: Callable[[str, int], Proxy]) -> None:

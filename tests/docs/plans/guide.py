@@ -213,6 +213,8 @@ CONFORMANCE = Plan(
             begins="from channels_trunk.testing import eventually_blocking",
             before="from channels.layers import get_channel_layer; layer = get_channel_layer()",
         ),
+        File(begins="import pytest", path="test_my_cuts.py"),
+        Shell(begins="python -m pytest -p channels_trunk.testing.cuts.plugin", in_scenario=True),
     ]
 )
 

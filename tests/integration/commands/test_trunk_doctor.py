@@ -16,8 +16,8 @@ import pytest
 from channels_trunk.layers import PostgresChannelLayer, SQLiteChannelLayer
 from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.layers.sync import SyncChannelLayer
+from channels_trunk.testing.ports import free_port
 from tests.integration.commands.conftest import MEMORY, POSTGRES, RABBITMQ, SQLITE, Command, Done, layers_of
-from tests.plugins.ports import free_port
 from tests.plugins.servers import PgBouncerFactory, PostgresServer, RabbitServer, dsn_for
 
 SECRET = "opensesame-is-the-password"

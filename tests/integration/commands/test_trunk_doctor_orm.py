@@ -16,6 +16,7 @@ from django.test import override_settings
 
 from channels_trunk.checks import check_channel_layer_databases
 from channels_trunk.layers import DatabaseChannelLayer
+from channels_trunk.testing.ports import free_port
 from channels_trunk.transports.database import examination
 from tests.integration.commands.conftest import Command, Done, layers_of
 from tests.plugins.django_databases import (
@@ -27,7 +28,6 @@ from tests.plugins.django_databases import (
     remove_database,
     sqlite_entry,
 )
-from tests.plugins.ports import free_port
 from tests.plugins.servers import MariaDbServer, PgBouncerFactory, PostgresServer
 
 ORM = "channels_trunk.layers.DatabaseChannelLayer"

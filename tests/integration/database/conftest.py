@@ -11,8 +11,8 @@ import pytest
 from django.db import connections
 
 from channels_trunk.layers import DatabaseChannelLayer
+from channels_trunk.testing.proxy import Proxy
 from tests.plugins.django_databases import DjangoDatabase
-from tests.plugins.proxy import Proxy
 
 MakeLayer = Callable[..., DatabaseChannelLayer]
 ProxyFactory = Callable[[str, int], Proxy]

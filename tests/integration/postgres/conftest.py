@@ -10,7 +10,7 @@ from psycopg import sql
 
 from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
-from tests.plugins.proxy import Proxy
+from channels_trunk.testing.proxy import Proxy
 from tests.plugins.servers.postgres_server import PostgresServer
 
 MakeLayer = Callable[..., PostgresChannelLayer]

@@ -11,11 +11,11 @@ from django.db import connections
 from channels_trunk.codec import Codec
 from channels_trunk.exceptions import ChannelLayerError, OptionsError, SchemaMismatch, TransportError
 from channels_trunk.layers import PostgresChannelLayer
+from channels_trunk.testing.ports import free_port
 from channels_trunk.transports.base import NodeContext
 from channels_trunk.transports.postgres import PostgresSettings, PostgresTransport
 from tests.integration.postgres.conftest import HELLO, MakeLayer, ask, works
 from tests.plugins.clock import FakeClock
-from tests.plugins.ports import free_port
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
 from tests.unit.transports.test_contract import RecordingSink
 

@@ -9,6 +9,7 @@ import pytest
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
+from channels_trunk.testing.proxy import Proxy
 from channels_trunk.transports.postgres import upkeep
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
 from tests.integration.postgres.conftest import (
@@ -25,7 +26,6 @@ from tests.integration.postgres.conftest import (
     works,
 )
 from tests.plugins.impatience import impatient
-from tests.plugins.proxy import Proxy
 from tests.plugins.servers.postgres import OwnPostgresFactory
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
 

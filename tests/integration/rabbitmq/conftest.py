@@ -12,8 +12,8 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.hub import claims, stock
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
+from channels_trunk.testing.proxy import Proxy
 from channels_trunk.transports.rabbitmq import consuming
-from tests.plugins.proxy import Proxy
 from tests.plugins.servers import RabbitServer, SharedRabbit
 from tools.server_table import Program
 

@@ -12,9 +12,9 @@ import pytest
 from channels_trunk.exceptions import OptionsError, TransportError
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
+from channels_trunk.testing.ports import LOOPBACK, free_port
+from channels_trunk.testing.proxy import stop_listening
 from tests.integration.rabbitmq.conftest import MakeLayer, unreached
-from tests.plugins.ports import LOOPBACK, free_port
-from tests.plugins.proxy import stop_listening
 from tests.plugins.servers import RabbitServer
 
 SECRET = "s3cr3t"

@@ -7,6 +7,7 @@ import pytest
 
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
+from channels_trunk.testing.proxy import Proxy
 from tests.integration.rabbitmq.conftest import (
     HELLO,
     MakeLayer,
@@ -18,7 +19,6 @@ from tests.integration.rabbitmq.conftest import (
     works,
 )
 from tests.plugins.impatience import impatient
-from tests.plugins.proxy import Proxy
 from tests.plugins.servers import RabbitServer
 
 

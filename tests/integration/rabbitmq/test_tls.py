@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from channels_trunk.testing.ports import LOOPBACK, free_port
 from tests.integration.rabbitmq.conftest import MakeLayer, unreached, works
 from tests.plugins.certificates import make_certificate
-from tests.plugins.ports import LOOPBACK, free_port
 from tests.plugins.servers import RabbitServer
 from tests.plugins.servers.process import give_to_account
 

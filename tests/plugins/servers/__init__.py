@@ -5,7 +5,7 @@ need its program in any case. A server that cannot be had is an error, never a s
 and a module here with its fixture.
 """
 
-from tests.plugins.ports import free_port
+from channels_trunk.testing.ports import free_port
 from tests.plugins.servers.mariadb import MariaDbServer, OwnMariaDb, mariadb, own_mariadb
 from tests.plugins.servers.pgbouncer import PgBouncer, PgBouncerFactory, pgbouncer
 from tests.plugins.servers.postgres import (

@@ -11,7 +11,7 @@ import pymysql
 import pytest
 from pymysql.err import OperationalError  # as MySQLdb, the package gets another module of that name
 
-from tests.plugins.ports import LOOPBACK, free_port
+from channels_trunk.testing.ports import LOOPBACK, free_port
 from tests.plugins.servers.process import Process, ServerError, find, private_folder, run_as_account
 from tools.server_table import MARIADB
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.plugins.ports import LOOPBACK, free_port
+from channels_trunk.testing.ports import LOOPBACK, free_port
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
 from tests.plugins.servers.process import Process, find, private_folder
 from tools.server_table import PGBOUNCER

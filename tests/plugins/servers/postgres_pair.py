@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from channels_trunk.testing import eventually_blocking
-from tests.plugins.proxy import Proxy
+from channels_trunk.testing.proxy import Proxy
 from tests.plugins.servers.postgres import OwnPostgresFactory
 from tests.plugins.servers.postgres_server import SUPERUSER, OwnPostgres, dsn_for
 from tests.plugins.servers.process import private_folder, run_as_account

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
-from tests.plugins.ports import LOOPBACK, free_port
+from channels_trunk.testing.ports import LOOPBACK, free_port
 from tests.plugins.servers.process import Process
 
 OWNER = "trunk"

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from channels_trunk.testing import eventually_blocking
-from tests.plugins.ports import LOOPBACK, free_port
+from channels_trunk.testing.ports import LOOPBACK, free_port
 from tests.plugins.servers.process import Process, ServerError, find, give_to_account, run_as_account
 from tools.server_table import RABBITMQ, Program
 

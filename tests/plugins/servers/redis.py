@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.ports import LOOPBACK, free_port
+from channels_trunk.testing.ports import LOOPBACK, free_port
 from tests.plugins.servers.process import Process, find, private_folder
 from tools.server_table import REDIS
 

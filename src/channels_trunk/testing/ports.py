@@ -5,6 +5,8 @@ import random
 import socket
 from pathlib import Path
 
+__all__ = ["LOOPBACK", "free_port"]
+
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 20_000
 
