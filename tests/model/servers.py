@@ -9,8 +9,8 @@ import pytest
 
 from channels_trunk.testing import LayerUnderTest
 from channels_trunk.testing.model import Engine, ModelSuite
+from channels_trunk.testing.proxy import Proxy
 from tests.plugins.django_databases import DjangoDatabase
-from tests.plugins.proxy import Proxy
 from tests.plugins.servers import RabbitServer
 
 pytestmark = pytest.mark.timeout(3600)
