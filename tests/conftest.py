@@ -12,6 +12,7 @@ from django.conf import settings
 pytest_plugins = [
     "tests.plugins.clock",
     "tests.plugins.leaks",
+    "tests.plugins.logs",
     "tests.plugins.proxy",
     "channels_trunk.testing.cuts.plugin",
     "tests.plugins.servers",

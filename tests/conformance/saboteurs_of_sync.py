@@ -4,6 +4,7 @@ import copy
 import os
 from typing import Any
 
+from channels_trunk.aside import is_within
 from channels_trunk.layers.sync import SyncChannelLayer
 from tests.conformance.saboteur import Base, Message, held
 
@@ -78,3 +79,31 @@ class SyncHanging(Base):
 class _Hanging(SyncChannelLayer):
     def flush(self) -> None:
         pass
+
+
+class SyncDropping(Base):
+    """What cannot wait is not sent at all."""
+
+    @property
+    def sync(self) -> Any:
+        return _Dropping(self)
+
+
+class _Dropping(SyncChannelLayer):
+    def group_send(self, group: str, message: Message) -> None:
+        if not is_within():
+            super().group_send(group, message)
+
+
+class SyncObliging(Base):
+    """It says that it has done what it cannot do."""
+
+    @property
+    def sync(self) -> Any:
+        return _Obliging(self)
+
+
+class _Obliging(SyncChannelLayer):
+    def group_add(self, group: str, channel: str) -> None:
+        if not is_within():
+            super().group_add(group, channel)

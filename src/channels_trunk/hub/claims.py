@@ -5,10 +5,10 @@ none comes, the message goes back to the front of its channel, where another pro
 """
 
 import asyncio
-import logging
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from channels_trunk.aside import logger
 from channels_trunk.exceptions import TransportError
 from channels_trunk.router import Mailbox
 from channels_trunk.transports.base import Busy, Claimed, EmbeddedTransport, Transport
@@ -24,8 +24,6 @@ __all__ = ["Claims", "Suspension"]
 _RETRY = 0.001
 _RETRY_LATER = 0.25
 _SEND_BACK_WITHIN = 2.0
-
-logger = logging.getLogger("channels_trunk")
 
 
 class Suspension:

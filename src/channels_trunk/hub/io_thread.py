@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from channels_trunk.clock import SYSTEM_CLOCK
+
 __all__ = ["IOThread"]
 
 T = TypeVar("T")
@@ -13,11 +15,19 @@ T = TypeVar("T")
 _END_WITHIN = 2.0
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Watches sockets on every platform, which Windows' default loop cannot; and no patched clock stops its timers."""
+
+    def time(self) -> float:
+        """Seconds."""
+        return SYSTEM_CLOCK.monotonic()
+
+
 class IOThread:
     """Starts at once; a daemon, so that a process that forgets to close its layer still ends."""
 
     def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = _Loop()
         self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop alone, as the next
         self._ending: asyncio.Task[None] | None = None
         self.ended_by: BaseException | None = None

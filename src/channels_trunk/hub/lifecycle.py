@@ -2,9 +2,12 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from channels_trunk.aside import aside, drained, work
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
 from channels_trunk.health import State
@@ -64,6 +67,7 @@ class Lifecycle(Condition):
         self.doorwatch: Doorwatch | None = None
         self._io: IOThread | None = None  # guarded by _life, as the next two
         self._supervisor: Supervisor | None = None
+        self.asides: deque[Callable[[], object]] = deque()  # sends that are put aside; appended and popped atomically
         self._ended: list[Waiter] = []  # who waits for the thread to end
         self._held = False  # between hold() and release()
         self._refusal: ChannelLayerError | None = None  # touched on the hub's loop alone, as all below
@@ -76,8 +80,14 @@ class Lifecycle(Condition):
         with self._life:
             if not self.is_idle:
                 return
+            try:
+                self._io = IOThread(f"channels-trunk-{self.context.node}")
+            except (RuntimeError, OSError) as error:
+                raise ChannelLayerError(
+                    f"the layer cannot be opened, as its thread cannot be started: {error}. At the end of the process "
+                    f"(atexit, destructors) only a layer that is open already can be used."
+                ) from error
             living.began(self)
-            self._io = IOThread(f"channels-trunk-{self.context.node}")
             self.is_idle = False
             self.set_state(State.OPENING, "")
             self._io.call(self._begin)
@@ -86,6 +96,7 @@ class Lifecycle(Condition):
         self._supervisor = Supervisor(self, self.transport)
         self.doorwatch = self._supervisor.inline_doorwatch
         self.spawn(self._supervisor.run())
+        work()  # what was put aside while there was no thread here to see to it
 
     def stop(self, waiter: W | None = None) -> W | None:
         """Send what is pending, close the transport and end the thread; return what to wait for, or None if idle."""
@@ -176,6 +187,24 @@ class Lifecycle(Condition):
         if effects.overflowed is not None:
             self.log.warning("full", "channel %s is full: a message to a group was dropped", effects.overflowed)
 
+    def aside(self, call: Callable[[], object]) -> None:
+        """Make this call in a thread of its own, soon; returns at once, in any context."""
+        self.asides.append(call)
+        aside(partial(self._next_aside, call))
+        self.on_io(work)
+
+    def _next_aside(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        finally:
+            self.asides.popleft()
+
+    def wait_for_asides(self) -> None:
+        """Return when what was put aside before now is done, so that it is not overtaken; at most send_timeout."""
+        if self.doorwatch is not None:
+            self.doorwatch.look_after(ThreadWaiter())
+        drained(self.options.send_timeout)
+
     # --- the hub's thread
 
     @property
@@ -210,7 +239,11 @@ class Lifecycle(Condition):
         # Under the lock, so that the thread cannot be told to end in between: then nobody would settle the waiter.
         with self._life:
             if self.is_idle:
-                self.start()
+                try:
+                    self.start()
+                except BaseException:
+                    coroutine.close()
+                    raise
             elif self.doorwatch is not None:
                 self.doorwatch.look_after(waiter)
             if self._io is not None:

@@ -4,6 +4,8 @@ import atexit
 import weakref
 from typing import TYPE_CHECKING
 
+from channels_trunk import aside
+
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
@@ -38,6 +40,13 @@ def all_living() -> list["Lifecycle"]:
 
 
 def _close_all() -> None:
+    with aside.Within():
+        _close_all_now()
+
+
+def _close_all_now() -> None:
+    # What a signal handler has sent and then ended the process, say.
+    aside.drained(_CLOSE_WITHIN)
     for hub in all_living():
         hub.stop()
     for hub in all_living():

@@ -1,10 +1,10 @@
 """What senders are told of their batches."""
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from channels_trunk.aside import logger
 from channels_trunk.exceptions import TransportError, TransportUnavailable
 
 from .outbox import Outgoing
@@ -17,8 +17,6 @@ __all__ = ["LEAST_TIME", "Outcomes", "Refused", "unexpected"]
 
 LEAST_TIME = 1.0
 """What waited for the engine until its time was nearly over still gives it this long to answer. Seconds."""
-
-logger = logging.getLogger("channels_trunk")
 
 
 class Refused(Exception):

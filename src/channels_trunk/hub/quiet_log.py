@@ -1,7 +1,8 @@
 """Logging that says a thing at most once per interval, and then how often it happened."""
 
-import logging
 from collections.abc import Callable
+
+from channels_trunk.aside import logger
 
 __all__ = ["QuietLog"]
 
@@ -12,7 +13,6 @@ class QuietLog:
     """One for each hub; `now` is its monotonic clock."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._logger = logging.getLogger("channels_trunk")
         self._now = now
         self._said: dict[str, tuple[float, int]] = {}  # what to when, and how often it was left unsaid since
 
@@ -28,4 +28,4 @@ class QuietLog:
         if more:
             text += " (and %d times more since it was last said)"
             args = (*args, more)
-        self._logger.warning(text, *args)
+        logger.warning(text, *args)

@@ -1,10 +1,10 @@
 """Keeps the transport open: opens it, looks after it, opens it again when it was lost."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from channels_trunk.aside import logger
 from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
 from channels_trunk.transports.base import Busy, ReadableTransport, Transport
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 __all__ = ["Supervisor"]
-
-logger = logging.getLogger("channels_trunk")
 
 _SWEEP_EVERY = 5.0
 _BUSY_RETRY = 0.02

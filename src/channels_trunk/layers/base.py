@@ -10,6 +10,7 @@ from asgiref.sync import markcoroutinefunction
 from channels.exceptions import ChannelFull, MessageTooLarge
 from channels.layers import BaseChannelLayer
 
+from channels_trunk.aside import WITHIN, Within
 from channels_trunk.codec import Codec
 from channels_trunk.codec.encryption import make_cipher
 from channels_trunk.health import Health
@@ -59,7 +60,8 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         )
         self._resilience = Resilience(values["resilience"]) if values["resilience"] else None
         self._on_commit = OnCommit()
-        self._making = threading.Lock()
+        # Reentrant, as a destructor may use the layer while it is being made; then the first that is made counts.
+        self._making = threading.RLock()
         self._made: Hub | None = None  # guarded by _making
         watch_forks(self)
 
@@ -71,7 +73,12 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         # At the first use: until then a test run may change which database the settings name.
         with self._making:
             if self._made is None:
-                self._made = self._new_hub()
+                hub = self._new_hub()
+                if self._made is None:
+                    self._made = hub
+                    # The hub does not know the layer, so that a layer nobody holds any more is freed, and it stopped.
+                    self._finalizer = weakref.finalize(self, hub.stop)
+                    self._finalizer.atexit = False
             return self._made
 
     # --- what a layer's own class defines, beside `options`
@@ -97,14 +104,10 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
             inline=values["inline"],
             busy_wait=values["busy_wait"],
         )
-        hub = Hub(node=new_node_id(), transport=self._make_transport(values), codec=self._codec, options=options)
-        # The hub does not know the layer, so that a layer nobody holds any more is freed, and its hub stopped.
-        self._finalizer = weakref.finalize(self, hub.stop)
-        self._finalizer.atexit = False
-        return hub
+        return Hub(node=new_node_id(), transport=self._make_transport(values), codec=self._codec, options=options)
 
     def _renew_after_fork(self) -> None:
-        self._making = threading.Lock()
+        self._making = threading.RLock()
         hub, self._made = self._made, None
         if hub is not None:
             self._finalizer.detach()
@@ -121,6 +124,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         taken). Cancelled, the message may or may not be sent.
         """
         body = self._pack(message)
+        _refuse_within("send")
         if self._resilience is not None and await self._resilience.strikes(self._hub):
             check_channel(channel)
             return
@@ -155,6 +159,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
         The first call waits until the engine knows this process, so that whoever is told the name can send to it.
         """
+        _refuse_within("new_channel")
         name = self._hub.new_channel(prefix)
         waiter = self._hub.join(new_future)
         if waiter is not None:
@@ -166,6 +171,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
         A channel of another process is added by that process; one whose process is gone is not added, without an error.
         """
+        _refuse_within("group_add")
         waiter = (self._made or self._make_hub()).group_add(group, channel, new_future)
         if waiter is not None:
             await waiter
@@ -173,6 +179,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group, if it is in it; it holds when this returns."""
         check_group(group)
+        _refuse_within("group_discard")
         waiter = self._hub.group_discard(group, channel, new_future)
         if waiter is not None:
             await waiter
@@ -185,6 +192,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         """
         check_group(group)
         body = self._pack(message)
+        _refuse_within("group_send")
         if self._resilience is not None and await self._resilience.strikes(self._hub):
             return
         hub = self._hub
@@ -196,6 +204,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
     async def flush(self) -> None:
         """Drop all messages and groups in every process with this prefix; done when this returns."""
+        _refuse_within("flush")
         await self._hub.flush(new_future())
 
     async def close(self) -> None:
@@ -203,6 +212,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
         The layer can be used again: the next call opens it. Receivers that wait go on waiting.
         """
+        _refuse_within("close")
         await self._hub.close()
 
     # --- beyond the specification
@@ -214,7 +224,8 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
     def stats(self) -> LayerStats:
         """A snapshot of the numbers of this layer object in this process."""
-        return self._hub.stats(self._resilience.dropped if self._resilience else 0)
+        with Within():
+            return self._hub.stats(self._resilience.dropped if self._resilience else 0)
 
     def health(self) -> Health:
         """A snapshot of how the engine is doing."""
@@ -269,6 +280,16 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 def new_future() -> "asyncio.Future[None]":
     """A waiter for the running loop."""
     return asyncio.get_running_loop().create_future()
+
+
+def _refuse_within(name: str) -> None:
+    if WITHIN.get():
+        # async_to_sync() takes this context along into the thread that it uses, and blocks the one it comes from.
+        raise RuntimeError(
+            f"layer.{name}() was called in the middle of a blocking call of the layer (by a signal handler or a "
+            f"destructor), and would wait for itself. layer.sync.send() and layer.sync.group_send() can be called "
+            f"there"
+        )
 
 
 def _where(config: dict[str, Any]) -> str:

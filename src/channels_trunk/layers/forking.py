@@ -5,6 +5,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from channels_trunk.aside import Within
 from channels_trunk.hub.lifecycle import Lifecycle
 from channels_trunk.hub.living import all_living
 
@@ -27,8 +28,12 @@ _turn = threading.Lock()
 _held: list[Lifecycle] = []  # guarded by _turn
 
 
+_mark = Within()
+
+
 def _hold_all_before_fork() -> None:
     _turn.acquire()
+    _mark.__enter__()
     _held[:] = all_living()
     for hub in _held:
         hub.hold()
@@ -40,11 +45,13 @@ def _release_all_in_parent() -> None:
             hub.release()
     finally:
         _held.clear()
+        _mark.__exit__()
         _turn.release()
 
 
 def _renew_all_in_child() -> None:
     global _turn
+    _mark.__exit__()
     _turn = threading.Lock()
     _held.clear()
     for layer in list(_layers):

@@ -12,9 +12,11 @@ kept by weak references: those that are still there have survived.
 import asyncio
 import itertools
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from channels_trunk.aside import Within, is_within
 from channels_trunk.hub import Hub, MustWait, Refused
 from channels_trunk.hub.outbox import Outgoing
 from channels_trunk.hub.waiters import ThreadWaiter
@@ -100,6 +102,14 @@ class _Message:
 
 def _send(layer: "TrunkChannelLayer", parcels: Iterable[Parcel]) -> None:
     """Send these together, and wait until they are stored or delivered; what cannot be sent is counted and logged."""
+    if is_within():
+        layer._hub.aside(partial(_send, layer, parcels))
+        return
+    with Within():
+        _send_here(layer, parcels)
+
+
+def _send_here(layer: "TrunkChannelLayer", parcels: Iterable[Parcel]) -> None:
     hub, resilience = layer._hub, layer._resilience
     bundle = _Bundle(hub)
     for parcel in parcels:

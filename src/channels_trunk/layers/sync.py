@@ -1,10 +1,13 @@
 """`layer.sync`: the channel layer API as plain blocking calls."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from channels.exceptions import ChannelFull
 
+from channels_trunk.aside import Within, is_within, logger
 from channels_trunk.hub import MustWait, Refused
 from channels_trunk.hub.waiters import ThreadWaiter
 from channels_trunk.names import check_channel, check_group
@@ -24,6 +27,11 @@ class SyncChannelLayer:
     Every method does what the layer's method of the same name does, and raises what that raises. They may be called in
     any thread. In a thread that runs an event loop they hold it up: there, await the layer's own methods; receive(),
     flush() and close() refuse to be called there, as they wait for what that loop may have to do.
+
+    A call that interrupts the layer's own work in the same thread (in a signal handler, a destructor, or the handler of
+    a record that a library logs there) must not wait for that work. send() and group_send() return at once there: the
+    message goes a moment later, in the order of such calls, and a failure is logged. All other methods raise
+    RuntimeError there.
     """
 
     __slots__ = ("_layer",)
@@ -34,26 +42,40 @@ class SyncChannelLayer:
     def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel."""
         body = self._layer._pack(message)
-        if self._is_struck():
+        if self._may_wait():
+            self._send(channel, body)
+        else:
             check_channel(channel)
-            return
-        while True:
-            try:
-                waiter = self._layer._hub.send(channel, body, ThreadWaiter)
-                _wait(waiter)
-            except Refused:
-                raise ChannelFull(channel) from None
-            except MustWait as ahead:
-                _wait(ahead.waiter, ANSWER_WITHIN)
-            else:
+            self._layer._hub.aside(partial(_send_aside, self._send, channel, body))
+
+    def _send(self, channel: str, body: bytes) -> None:
+        with Within():
+            if self._is_struck():
+                check_channel(channel)
                 return
+            while True:
+                try:
+                    _wait(self._layer._hub.send(channel, body, ThreadWaiter))
+                except Refused:
+                    raise ChannelFull(channel) from None
+                except MustWait as ahead:
+                    _wait(ahead.waiter, ANSWER_WITHIN)
+                else:
+                    return
 
     def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every member of a group."""
         check_group(group)
         body = self._layer._pack(message)
-        if not self._is_struck():
-            _wait(self._layer._hub.group_send(group, body, ThreadWaiter))
+        if self._may_wait():
+            self._group_send(group, body)
+        else:
+            self._layer._hub.aside(partial(_send_aside, self._group_send, group, body))
+
+    def _group_send(self, group: str, body: bytes) -> None:
+        with Within():
+            if not self._is_struck():
+                _wait(self._layer._hub.group_send(group, body, ThreadWaiter))
 
     def send_on_commit(self, channel: str, message: dict[str, Any], *, using: str | None = None) -> None:
         """Send a message to a channel if and when the caller's database transaction commits.
@@ -81,37 +103,70 @@ class SyncChannelLayer:
     def receive(self, channel: str, timeout: float | None = None) -> dict[str, Any]:
         """Take the oldest message of a channel; raises TimeoutError if none came within `timeout` seconds."""
         _refuse_in_loop("receive")
-        return self._layer._hub.receive_blocking(channel, timeout)
+        with _waiting("receive"):
+            return self._layer._hub.receive_blocking(channel, timeout)
 
     def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel that only this process receives from."""
-        name = self._layer._hub.new_channel(prefix)
-        _wait(self._layer._hub.join(ThreadWaiter))
+        with _waiting("new_channel"):
+            name = self._layer._hub.new_channel(prefix)
+            _wait(self._layer._hub.join(ThreadWaiter))
         return name
 
     def group_add(self, group: str, channel: str) -> None:
         """Add a channel to a group."""
         check_group(group)
-        _wait(self._layer._hub.group_add(group, channel, ThreadWaiter))
+        with _waiting("group_add"):
+            _wait(self._layer._hub.group_add(group, channel, ThreadWaiter))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group."""
         check_group(group)
-        _wait(self._layer._hub.group_discard(group, channel, ThreadWaiter))
+        with _waiting("group_discard"):
+            _wait(self._layer._hub.group_discard(group, channel, ThreadWaiter))
 
     def flush(self) -> None:
         """Drop all messages and groups in every process."""
         _refuse_in_loop("flush")
-        _wait(self._layer._hub.flush(ThreadWaiter()))
+        with _waiting("flush"):
+            _wait(self._layer._hub.flush(ThreadWaiter()))
 
     def close(self) -> None:
         """Send what is pending and free everything."""
         _refuse_in_loop("close")
-        self._layer._hub.close_blocking()
+        with _waiting("close"):
+            self._layer._hub.close_blocking()
+
+    def _may_wait(self) -> bool:
+        """Whether this thread may wait; if so, what it could not wait for before is done first."""
+        if is_within():
+            return False
+        if self._layer._hub.asides:
+            self._layer._hub.wait_for_asides()
+        return True
 
     def _is_struck(self) -> bool:
         resilience = self._layer._resilience
         return resilience is not None and resilience.strikes_here(self._layer._hub)
+
+
+def _waiting(name: str) -> Within:
+    """Refuse to wait for our own work, and mark what is about to wait."""
+    if is_within():
+        raise RuntimeError(
+            f"layer.sync.{name}() was called in the middle of the layer's own work in the same thread (by a signal "
+            f"handler, a destructor or a log handler), and would wait for itself. Only send() and group_send() can be "
+            f"called there; do the rest in a thread or a task of your own"
+        )
+    return Within()
+
+
+def _send_aside(send: Callable[[str, bytes], None], target: str, body: bytes) -> None:
+    """Send what was sent where nobody could wait for it."""
+    try:
+        send(target, body)
+    except Exception as error:  # noqa: BLE001 - whoever sent it has gone on
+        logger.warning("a message for %s was not sent: %s: %s", target, type(error).__name__, error)
 
 
 def _wait(waiter: Any, timeout: float | None = None) -> None:

@@ -87,6 +87,15 @@ layer.sync.send(job["reply_to"], {"type": "made"})
 assert layer.sync.receive(reply_to, timeout=10) == {"type": "made"}
 """,
         ),
+        Run(
+            begins="import logging",
+            after="""
+get_channel_layer().sync.group_add("logs", listener)
+logging.getLogger("channels_trunk").addHandler(GroupHandler())
+logging.getLogger("channels_trunk").warning("the engine is away")
+assert hear() == {"type": "log.line", "text": "the engine is away"}
+""",
+        ),
     ]
 )
 

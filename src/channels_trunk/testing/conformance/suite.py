@@ -10,6 +10,7 @@ import pytest
 from channels_trunk.testing.conformance.blocking import SyncRules
 from channels_trunk.testing.conformance.cancellation import CancellationRules, ChurnRules
 from channels_trunk.testing.conformance.capacity import CapacityRules
+from channels_trunk.testing.conformance.contexts import ContextRules
 from channels_trunk.testing.conformance.delivery import DeliveryRules
 from channels_trunk.testing.conformance.expiry import ExpiryRules
 from channels_trunk.testing.conformance.extras import EncryptionRules, ResilienceRules, StatisticsRules
@@ -46,6 +47,7 @@ class Suite(
     ForkRules,
     KillRules,
     SyncRules,
+    ContextRules,
     EncryptionRules,
     StatisticsRules,
     ResilienceRules,

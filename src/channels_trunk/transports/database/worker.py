@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from channels_trunk.aside import WITHIN
 from channels_trunk.clock import Clock
 
 __all__ = ["GivenUp", "Job", "Worker"]
@@ -147,6 +148,7 @@ class Worker:
     # --- the thread
 
     def _run(self) -> None:
+        WITHIN.set(True)  # Django logs its statements in here, and a handler may send
         try:
             while (task := self._next()) is not None:
                 with self._inside:

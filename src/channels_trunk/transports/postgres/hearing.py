@@ -1,9 +1,10 @@
 """What a node LISTENs to, and whether that holds."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
+
+from channels_trunk.aside import logger
 
 from .line import Line
 from .listener import Listener
@@ -12,8 +13,6 @@ from .settings import PostgresSettings
 from .wire import Statement, Wire
 
 __all__ = ["Hearing", "listen", "listen_holds"]
-
-logger = logging.getLogger("channels_trunk")
 
 # How long a notification of our own may take to come back, before LISTEN is taken not to hold here. Seconds.
 _HEARS_WITHIN = 2.0

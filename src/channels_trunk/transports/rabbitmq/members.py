@@ -1,9 +1,9 @@
 """Normal channels as members of groups: bindings on the groups exchange, and when they end."""
 
-import logging
 from collections.abc import Sequence
 from itertools import islice
 
+from channels_trunk.aside import logger
 from channels_trunk.transports.base import NodeContext
 
 from .errors import NOT_FOUND, AmqpError
@@ -12,8 +12,6 @@ from .link import Link
 from .workers import Workers
 
 __all__ = ["Members"]
-
-logger = logging.getLogger("channels_trunk")
 
 # So many times as long as a queue stays that nobody uses, a channel is taken to be there because it was noted.
 _LONG_AGO = 2

@@ -5,9 +5,9 @@ twice. If the connection is lost in between, what is being claimed may be lost, 
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 
+from channels_trunk.aside import logger
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import DecodeError
 from channels_trunk.transports.base import Claimed
@@ -21,8 +21,6 @@ from .link import Link
 from .topology import FRAME_TYPE
 
 __all__ = ["Workers"]
-
-logger = logging.getLogger("channels_trunk")
 
 # Who has used more of them lately gives each a name of its own: a queue that is declared again is only found there.
 _MOST_REMEMBERED = 10_000

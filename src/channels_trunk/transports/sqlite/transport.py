@@ -1,7 +1,6 @@
 """The SQLite transport: one node's part in the file."""
 
 import asyncio
-import logging
 import os
 import sqlite3
 import threading
@@ -10,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from channels_trunk.aside import logger
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.file_systems import NETWORK_FILE_SYSTEMS, file_system_of
@@ -27,8 +27,6 @@ from .upkeep import HEARTBEAT, Upkeep
 from .writer import Writer
 
 __all__ = ["SQLiteTransport"]
-
-logger = logging.getLogger("channels_trunk")
 
 # Processes that make one new file at the same moment are through in less; whoever holds the lock for longer is of
 # another kind, and said to. Seconds.
