@@ -32,7 +32,7 @@ _NAME = "channels-trunk-aside"
 _busy = threading.Lock()  # held for the thread, while there is one
 
 _OURS = tuple(os.path.join(os.path.dirname(__file__), folder) for folder in ("codec", "hub", "layers", "transports"))
-_SYNC = os.path.join(os.path.dirname(__file__), "layers", "sync.py")
+_FACES = tuple(os.path.join(os.path.dirname(__file__), "layers", name) for name in ("on_commit.py", "sync.py"))
 
 
 def aside(call: Callable[[], object]) -> None:
@@ -115,7 +115,7 @@ def is_within() -> bool:
 
 
 def _is_ours(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code.co_filename == _SYNC:
+    while frame is not None and frame.f_code.co_filename in _FACES:
         frame = frame.f_back
     while frame is not None:
         if frame.f_code.co_filename.startswith(_OURS):
