@@ -1,8 +1,10 @@
 """Peers that are processes, and the switchboard that starts and connects them."""
 
 import asyncio
+import contextlib
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -24,13 +26,10 @@ class PeerGone(Exception):
 class ProcessPeer(Peer):
     """Another process, connected by a Switchboard."""
 
-    def __init__(
-        self, board: "Switchboard", pid: int, *, process: subprocess.Popen[bytes] | None, patience: float
-    ) -> None:
+    def __init__(self, board: "Switchboard", pid: int, *, patience: float) -> None:
         self.pid = pid
         self.patience = patience
         self._board = board
-        self._process = process  # None for a child that another peer forked
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -77,9 +76,10 @@ class ProcessPeer(Peer):
         os.kill(self.pid, signal.SIGCONT)
 
     async def gone(self) -> None:
-        """Wait until the connection has ended, and reap the process."""
+        """Wait until the connection and the process have ended."""
         await asyncio.wait_for(asyncio.shield(self._ended), self.limit())
-        while self._process is not None and self._process.poll() is None:
+        # Its parent does not wait for it, so that it is no zombie.
+        while _is_there(self.pid):
             await asyncio.sleep(0.002)
 
     async def stop(self) -> None:
@@ -128,6 +128,48 @@ class ProcessPeer(Peer):
             write_frame(self._writer, ("cancel", number))
 
 
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Template:
+    """A process that has imported what a layer needs, and forks peers: see channels_trunk.testing.peer."""
+
+    def __init__(self, under_test: LayerUnderTest, *, socket_path: str, stderr: Path) -> None:
+        with stderr.open("ab") as written:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "channels_trunk.testing.peer", socket_path],
+                stdin=subprocess.PIPE,
+                stdout=written,
+                stderr=written,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONFAULTHANDLER": "1"},
+                start_new_session=True,
+            )
+        self._write(pickle.dumps((under_test.backend, dict(under_test.django_settings))).hex())
+
+    def fork(self, name: str, stderr: Path) -> None:
+        """Have it fork a peer."""
+        self._write(f"{name} {stderr}")
+
+    def close(self) -> None:
+        """End it, and every peer of it that is still there."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+
+
 class Switchboard:
     """Starts peer processes and connects them; used within one event loop."""
 
@@ -138,7 +180,7 @@ class Switchboard:
         self._server: asyncio.Server | None = None
         self._names = itertools.count(1)
         self._expected: dict[str, tuple[Any, asyncio.Future[ProcessPeer]]] = {}
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._templates: dict[str, Template] = {}
         self._links: set[asyncio.Task[None]] = set()
         self.peers: list[ProcessPeer] = []
 
@@ -151,14 +193,11 @@ class Switchboard:
         name = f"peer-{next(self._names)}"
         setup = (under_test.backend, config, dict(under_test.django_settings), under_test.patience)
         future = self._expect(name, setup)
-        with (self._directory / f"{name}.stderr").open("wb") as stderr:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "channels_trunk.testing.peer", self._socket_path, name],
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONFAULTHANDLER": "1"},
-            )
+        key = repr((under_test.backend, under_test.django_settings))
+        if key not in self._templates:
+            stderr = self._directory / f"template-{len(self._templates)}.stderr"
+            self._templates[key] = Template(under_test, socket_path=self._socket_path, stderr=stderr)
+        self._templates[key].fork(name, self._directory / f"{name}.stderr")
         return await asyncio.wait_for(future, PATIENCE)
 
     async def forked_by(self, parent: ProcessPeer) -> ProcessPeer:
@@ -185,11 +224,10 @@ class Switchboard:
         return complaints
 
     def kill_all(self) -> None:
-        """End every process that is still there, and reap it."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+        """End every process that is still there."""
+        for template in self._templates.values():
+            template.close()
+        self._templates.clear()
 
     def messages(self) -> str:
         """Return what the peers wrote to stderr."""
@@ -209,7 +247,7 @@ class Switchboard:
             _, name, pid = await read_frame(reader)
             setup, future = self._expected.pop(name)
             write_frame(writer, setup)
-            peer = ProcessPeer(self, pid, process=self._processes.get(name), patience=setup[-1])
+            peer = ProcessPeer(self, pid, patience=setup[-1])
             self.peers.append(peer)
             serving = asyncio.ensure_future(peer.serve(reader, writer))
             await asyncio.sleep(0)
