@@ -1,11 +1,14 @@
 """The hub's one background thread with its one event loop."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from channels_trunk.aside import logger
 from channels_trunk.clock import SYSTEM_CLOCK
+from channels_trunk.exceptions import ChannelLayerError
 
 __all__ = ["IOThread"]
 
@@ -13,6 +16,16 @@ T = TypeVar("T")
 
 # How long tasks that were cancelled may take to end. Seconds.
 _END_WITHIN = 2.0
+
+
+def _who_replaced_threads() -> str | None:
+    """Which library has this process' threads be greenlets, in one of which an event loop would hold up all others."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and any(map(gevent.is_module_patched, ("threading", "select"))):
+        return "gevent"
+    if eventlet is not None and any(map(eventlet.is_monkey_patched, ("thread", "select"))):
+        return "eventlet"
+    return None
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -27,13 +40,24 @@ class IOThread:
     """Starts at once; a daemon, so that a process that forgets to close its layer still ends."""
 
     def __init__(self, name: str) -> None:
+        if (patched_by := _who_replaced_threads()) is not None:
+            raise ChannelLayerError(
+                f"{patched_by} has replaced the threads of this process, and the layer needs one of its own. Use "
+                f"workers with real threads or processes (gunicorn: gthread or uvicorn's worker; Celery: prefork or "
+                f"threads), and leave {patched_by}'s monkey-patching out"
+            )
         self.loop = _Loop()
         self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop alone, as the next
         self._ending: asyncio.Task[None] | None = None
+        self._is_over = False
         self.ended_by: BaseException | None = None
         """What to tell those whose tasks are cancelled at the end, if that is more than that it is the end."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self.loop.close()
+            raise
 
     @property
     def is_here(self) -> bool:
@@ -77,11 +101,15 @@ class IOThread:
         # One more turn: a task that ended by itself in this one is not among those, and its callbacks, which tell a
         # caller's thread that it may go on, are still to come.
         await asyncio.sleep(0)
+        self._is_over = True
         self.loop.stop()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-        finally:
-            self.loop.close()
+        while not self._is_over:
+            try:
+                self.loop.run_forever()
+            except BaseException as error:
+                # Others wait for what this thread does: it goes on.
+                logger.error("channels_trunk: something ended the event loop of the layer's thread", exc_info=error)
+        self.loop.close()

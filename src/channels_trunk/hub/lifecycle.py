@@ -84,8 +84,8 @@ class Lifecycle(Condition):
                 self._io = IOThread(f"channels-trunk-{self.context.node}")
             except (RuntimeError, OSError) as error:
                 raise ChannelLayerError(
-                    f"the layer cannot be opened, as its thread cannot be started: {error}. At the end of the process "
-                    f"(atexit, destructors) only a layer that is open already can be used."
+                    f"the layer's thread cannot be started: {error}. At the end of the process (in atexit, in "
+                    f"destructors) only a layer that is open already can be used"
                 ) from error
             living.began(self)
             self.is_idle = False
