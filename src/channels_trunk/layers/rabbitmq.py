@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Hashable, Iterable
 from typing import Any, ClassVar
 
+from channels_trunk.exceptions import OptionsError
 from channels_trunk.findings import Finding, find_server
 from channels_trunk.options import (
     CORE_OPTIONS,
@@ -85,6 +86,11 @@ class RabbitMQChannelLayer(TrunkChannelLayer):
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
+        if self._values["ssl_context"] is not None and not all(each.is_tls for each in self._values["host"]):
+            raise OptionsError(
+                f"{self._where}['ssl_context'] is of no use to an amqp:// URL in 'host': the password would go "
+                f"over the network in the clear. Write amqps://, or leave 'ssl_context' out"
+            )
         local_capacity = self._values["local_capacity"]
         if local_capacity is not None and "capacity" not in config:
             # What channels_rabbitmq calls the capacity of a channel.

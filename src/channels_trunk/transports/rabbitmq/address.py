@@ -56,8 +56,14 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:
         raise ValueError("is not a URL; write amqp://user:password@host:port/vhost") from None
-    if parts.scheme not in _PORTS:
+    if parts.scheme not in _PORTS or not url.partition(":")[2].startswith("//"):
+        # With one slash the user and the password would be taken for a vhost, and its name is shown.
         raise ValueError("must be a URL that begins with amqp:// or amqps://")
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError(
+            "the URL has an '@' behind its host; write amqp://user:password@host:port/vhost, and in a password or a "
+            "vhost '@', ':', '/', '?' and '#' as %40, %3A, %2F, %3F and %23"
+        )
     if "/" in parts.path[1:]:
         raise ValueError("the URL has more than one name in its path; write '/' in the name of a vhost as %2F")
     return parts
