@@ -9,8 +9,8 @@ from channels_trunk.testing import LayerUnderTest
 from channels_trunk.testing.conformance import Suite
 from channels_trunk.testing.conformance.suite import rule_names
 from tests.plugins.servers import RabbitServer
-from tests.plugins.servers.rabbitmq import running
-from tools.server_table import Program
+from tests.plugins.servers.rabbitmq import on_rabbitmq, running
+from tools.server_table import NEWEST_RABBITMQ, RABBITMQ_40, Program
 
 # Each rule has a limit of its own; but the first one's time begins when a broker, or a cluster, is started.
 pytestmark = pytest.mark.timeout(180)
@@ -21,6 +21,11 @@ BACKEND = "channels_trunk.layers.RabbitMQChannelLayer"
 BETWEEN_PROCESSES = (
     *("between_nodes", "order_of", "each_job", "job_waits", "worker", "remote", "flush", "kill", "fork", "child"),
     *("normal_channel", "full_channel_of_another", "drained_channel_of_another"),
+)
+# What asks most of the broker itself: its queues' limits and order, its bindings, and what it does when a process ends.
+IN_THE_BROKER = (
+    *("each_job", "job_waits", "remote", "flush", "kill", "order_of", "full_channel_of_another"),
+    *("drained_channel_of_another", "normal_channel"),
 )
 ABOUT_JOBS = ("normal_channel", "job", "worker")
 NOT_OF_QUORUM_QUEUES = {
@@ -68,3 +73,18 @@ class TestRabbitMQQuorum(TestRabbitMQ):
 
     options = {"queue_type": "quorum"}
     left_out = all_but(ABOUT_JOBS, "no normal channel is in it") | NOT_OF_QUORUM_QUEUES
+
+
+@on_rabbitmq(RABBITMQ_40, NEWEST_RABBITMQ)
+class TestOtherRabbitMQ(TestRabbitMQ):
+    """Versions beside the system's: `--rabbitmq` runs all of it on one of them."""
+
+    left_out = all_but(IN_THE_BROKER, "run on the system's RabbitMQ")
+
+
+@on_rabbitmq(RABBITMQ_40, NEWEST_RABBITMQ)
+class TestOtherRabbitMQQuorum(TestRabbitMQ):
+    """Normal channels in quorum queues of those."""
+
+    options = {"queue_type": "quorum"}
+    left_out = all_but(("normal_channel", "each_job", "job_waits"), "as above") | NOT_OF_QUORUM_QUEUES

@@ -7,12 +7,13 @@ import pytest
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer
-from tests.plugins.servers import RabbitServer
+from tests.plugins.servers import RabbitServer, on_every_rabbitmq
 
 GROUPS = 10_000
 
 
-@pytest.mark.timeout(150)
+@on_every_rabbitmq
+@pytest.mark.timeout(300)
 async def test_ten_thousand_groups_joined_at_once_and_left(
     make_layer: MakeLayer, broker: RabbitServer, url: str
 ) -> None:

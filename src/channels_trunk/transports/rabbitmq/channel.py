@@ -112,12 +112,16 @@ class Channel:
         if self.error is None:
             self._connection.write(method(self.number, number, arguments))
 
-    async def declare_exchange(self, name: str, kind: str) -> None:
-        """Make an exchange that goes with the last queue bound to it, and with the broker."""
-        bits = 0b00100
+    async def declare_exchange(self, name: str, kind: str, *, auto_delete: bool) -> None:
+        """Make an exchange that goes with the broker, and with `auto_delete` with the last queue bound to it."""
+        bits = auto_delete << 2
         await self.request(
             Method.EXCHANGE_DECLARE, b"\x00\x00" + short(name) + short(kind) + bytes((bits,)) + _NO_TABLE
         )
+
+    def delete_unused_exchange(self, name: str) -> "asyncio.Future[Any]":
+        """Remove an exchange, if it is there; PRECONDITION_FAILED if a queue is bound to it."""
+        return self.request(Method.EXCHANGE_DELETE, b"\x00\x00" + short(name) + b"\x01")
 
     async def declare_queue(self, spec: QueueSpec, *, passive: bool = False) -> tuple[int, int]:
         """Make a queue, or with `passive` look whether it is there; return its messages and consumers."""

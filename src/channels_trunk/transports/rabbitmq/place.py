@@ -123,14 +123,16 @@ class Place:
             self._given_up.remove(name)
 
     async def leave(self, link: Link) -> None:
-        """Remove the queues; the lease goes with the connection."""
+        """Remove the queues, and the exchange if nobody else's is bound to it; the lease goes with the connection."""
         if self._is_taken:
             self._is_taken = False
             self.bound = set()
             removing = [link.desk.delete(name) for name in (self.queue.name, self._mark.name)]
+            # The last thing that the desk does: where the exchange is in use, RabbitMQ closes the channel.
+            removing.append(link.desk.delete_unused_exchange(self._topology.groups_exchange))
             await asyncio.wait(removing, timeout=_LEAVE_WITHIN)
             for removal in removing:
-                removal.add_done_callback(_forget_outcome)  # the queue expires, whatever becomes of it
+                removal.add_done_callback(_forget_outcome)  # the queues expire, whatever becomes of it
 
     def forget(self) -> None:
         """The queues stay behind, and expire."""

@@ -1,6 +1,6 @@
 """Names and arguments of everything that a prefix has on the broker. Pure; see docs/reference/rabbitmq-topology.md.
 
-Everything goes by itself: queues have x-expires, and exchanges are deleted with the last queue that is bound to them.
+Queues go by themselves: they have x-expires. Exchanges: see exchanges.py.
 """
 
 from collections.abc import Mapping

@@ -20,6 +20,7 @@ from channels_trunk.transports.base import (
 )
 
 from .errors import NOT_FOUND, AmqpError, translated
+from .exchanges import make_exchanges
 from .giving_back import GivingBack
 from .hearing import Hearing
 from .inbox import Inbox
@@ -94,9 +95,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._giving_back = GivingBack(context, self._settings)
 
     async def _take_part(self, link: Link) -> str:
-        topology = self._settings.topology
-        for name, kind in ((topology.groups_exchange, "direct"), (topology.roll_exchange, "fanout")):
-            await link.desk.declare_exchange(name, kind)
+        await make_exchanges(link, self._complained)
         if reason := await self._place.take(link):
             self._hearing.forget()
         inbox = link.inbox
