@@ -1,12 +1,17 @@
 """What travels between nodes: an envelope has a target, an expiry and a packed body."""
 
+import sys
 from enum import IntEnum
+from typing import Annotated
 
 import msgspec
 
 __all__ = ["EVERY_NODE", "Control", "ControlOp", "Envelope", "Kind"]
 
 EVERY_NODE = "*"
+
+# What is no time would never expire, and some engines cannot store it: nobody could give such a message back.
+Seconds = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 
 
 class Kind(IntEnum):
@@ -23,7 +28,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     kind: int
     target: str
-    expires_at: float
+    expires_at: Seconds
     body: bytes
 
 

@@ -2,5 +2,6 @@
 
 from .codec import Codec
 from .serializers import BaseMessageSerializer, register_serializer, serializer_formats
+from .unreadable import unreadable
 
-__all__ = ["BaseMessageSerializer", "Codec", "register_serializer", "serializer_formats"]
+__all__ = ["BaseMessageSerializer", "Codec", "register_serializer", "serializer_formats", "unreadable"]

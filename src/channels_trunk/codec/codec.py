@@ -19,6 +19,7 @@ from channels_trunk.exceptions import DecodeError, DecryptError, EncodeError
 from .encryption import Cipher
 from .large import WORTH_KEEPING, keep_room
 from .serializers import BaseMessageSerializer, make_serializer
+from .unreadable import unreadable
 
 __all__ = ["FRAME_VERSION", "Codec"]
 
@@ -73,11 +74,11 @@ class Codec:
         return _encode(control)
 
     def unpack_control(self, body: bytes) -> Control:
-        """Return the control that a body holds; raises DecodeError."""
+        """Return the control that a body holds; raises DecodeError, and nothing else."""
         try:
             return _decode_control(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DecodeError(f"malformed control envelope: {error}") from error
+        except Exception as error:
+            raise unreadable("control envelope", error) from error
 
     def encode_frame(self, origin: str, envelopes: Sequence[Envelope]) -> bytes:
         """Return the frame that carries `envelopes`."""
@@ -91,19 +92,21 @@ class Codec:
     def decode_frame(self, frame: bytes) -> tuple[str, list[Envelope]]:
         """Return the origin and the envelopes of a frame; raises DecodeError or DecryptError, and nothing else."""
         data: bytes | memoryview
-        if self._is_plain and frame.__class__ is bytes and frame.startswith(self._plain_head):
-            # A copy of what is small is cheaper than a view of it.
-            data = frame[self._plain_length :] if len(frame) < _LARGE else memoryview(frame)[self._plain_length :]
-        else:
-            data = self._of_this_prefix(self._opened(frame))
-        if len(data) > WORTH_KEEPING:
-            keep_room()
         try:
+            if self._is_plain and frame.__class__ is bytes and frame.startswith(self._plain_head):
+                # A copy of what is small is cheaper than a view of it.
+                data = frame[self._plain_length :] if len(frame) < _LARGE else memoryview(frame)[self._plain_length :]
+            else:
+                data = self._of_this_prefix(self._opened(frame))
+            if len(data) > WORTH_KEEPING:
+                keep_room()
             decoded = _decode_frame(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DecodeError(f"malformed frame: {error}") from error
-        if decoded.serializer_format != self._format:
-            return decoded.origin, self._translated(decoded)
+            if decoded.serializer_format != self._format:
+                return decoded.origin, self._translated(decoded)
+        except DecodeError:
+            raise
+        except Exception as error:
+            raise unreadable("frame", error) from error
         return decoded.origin, decoded.envelopes
 
     def _opened(self, frame: bytes) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 
 from channels_trunk.exceptions import OptionsError
 
-from .values import normalise, raise_unpackable
+from .values import FROM_TEXT, normalise, raise_unpackable
 
 __all__ = [
     "BaseMessageSerializer",
@@ -37,6 +37,7 @@ class BaseMessageSerializer:
         raise NotImplementedError
 
 
+# Not msgspec's own forms: a naive datetime, a UUID or a Decimal would come back as a string, an aware datetime not.
 _EXT_TYPES: dict[type, int] = {
     datetime.datetime: 1,
     datetime.date: 2,
@@ -45,41 +46,22 @@ _EXT_TYPES: dict[type, int] = {
     uuid.UUID: 5,
     decimal.Decimal: 6,
 }
+_FROM_EXT = {code: FROM_TEXT[kind] for kind, code in _EXT_TYPES.items()}
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, datetime.timedelta):
-        return f"{value.days},{value.seconds},{value.microseconds}"
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _to_ext(value: Any) -> msgspec.msgpack.Ext:
-    # Not msgspec's own forms: a naive datetime, a UUID or a Decimal would come back as a string, an aware datetime not.
-    for kind, code in _EXT_TYPES.items():
-        if isinstance(value, kind):
-            return msgspec.msgpack.Ext(code, _as_text(value).encode())
-    raise TypeError(f"{type(value).__qualname__} is not a rich type")
-
-
-def _timedelta(text: str) -> datetime.timedelta:
-    return datetime.timedelta(*map(int, text.split(",")))
-
-
-_FROM_EXT = {
-    1: datetime.datetime.fromisoformat,
-    2: datetime.date.fromisoformat,
-    3: datetime.time.fromisoformat,
-    4: _timedelta,
-    5: uuid.UUID,
-    6: decimal.Decimal,
-}
+def _to_ext(kind: type, text: str) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(_EXT_TYPES[kind], text.encode())
 
 
 def _from_ext(code: int, data: memoryview) -> Any:
-    try:
-        return _FROM_EXT[code](bytes(data).decode())
-    except KeyError:
-        raise ValueError(f"unknown msgpack extension {code}") from None
+    read = _FROM_EXT.get(code)
+    if read is None:
+        raise ValueError(f"unknown msgpack extension {code}")
+    return read(bytes(data).decode())
+
+
+def _to_text(_kind: type, text: str) -> str:
+    return text
 
 
 _msgpack_encode = msgspec.msgpack.Encoder().encode
@@ -109,7 +91,7 @@ class JSONSerializer(BaseMessageSerializer):
 
     def as_bytes(self, message: dict[str, Any]) -> bytes:
         """Pack with msgspec."""
-        plain = normalise(message, _as_text)
+        plain = normalise(message, _to_text)
         _refuse_what_json_has_not(plain, "message")
         try:
             return _json_encode(plain)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from channels_trunk.codec import Codec
 from channels_trunk.envelope import EVERY_NODE, Control, ControlOp, Envelope, Kind
 from channels_trunk.exceptions import DecodeError, TransportUnavailable
-from channels_trunk.names import channel_owner
+from channels_trunk.names import channel_owner, check_channel, check_group
 from channels_trunk.router import Effects, Mailbox
 
 from .claims import Suspension
@@ -72,10 +72,11 @@ class ControlDesk:
         """Do what another node asks, or take its answer."""
         try:
             control = self._codec.unpack_control(envelope.body)
+            _check(control)
             self._handlers[ControlOp(control.op)](control, effects)
-        except (DecodeError, ValueError, TypeError):
+        except (DecodeError, ValueError, TypeError) as error:
             # A node of a later version may say what this one does not know; TypeError: a name that is none.
-            self._hub.counters.skipped += 1
+            effects.skipped.append(error)
 
     def _done(self, control: Control, effects: Effects) -> None:
         effects.controls.append((control.sender, Control(ControlOp.DONE, self._hub.node, control.number)))
@@ -278,6 +279,15 @@ class ControlDesk:
             yield asyncio.get_running_loop().time() + self._hub.options.send_timeout
         except TimeoutError as error:
             raise why_late(self._hub, what) from error
+
+
+def _check(control: Control) -> None:
+    """Raise TypeError for names that cannot be any: they would go to the engine, with what others send."""
+    check_group(control.sender)
+    if control.channel:
+        check_channel(control.channel)
+    if control.group:
+        check_group(control.group)
 
 
 def why_late(hub: "Hub", what: str) -> TransportUnavailable:

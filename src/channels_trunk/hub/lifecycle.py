@@ -186,6 +186,8 @@ class Lifecycle(Condition):
             self.publisher.add([self.desk.packed(node, control) for node, control in effects.controls])
         if effects.overflowed is not None:
             self.log.warning("full", "channel %s is full: a message to a group was dropped", effects.overflowed)
+        for error in effects.skipped:
+            self.context.sink.skipped(error)
 
     def aside(self, call: Callable[[], object]) -> None:
         """Make this call in a thread of its own, soon; returns at once, in any context."""

@@ -13,9 +13,10 @@ Waiter = Any
 class Effects:
     """Collected under the hub's lock, carried out after it is released."""
 
-    __slots__ = ("controls", "overflowed", "wakes")
+    __slots__ = ("controls", "overflowed", "skipped", "wakes")
 
     def __init__(self) -> None:
         self.wakes: list[Waiter] = []
         self.controls: list[tuple[str, Control]] = []  # (node, what to tell it)
         self.overflowed: str | None = None  # a channel that dropped a message, for the log
+        self.skipped: list[Exception] = []  # what other nodes said and cannot be understood

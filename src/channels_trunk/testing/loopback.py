@@ -291,7 +291,9 @@ class LoopbackServer:
         queue = self._queues.setdefault(channel, deque())
         if len(queue) >= context.capacity_of(channel):
             return False
-        frame = context.codec.encode_frame(context.node, [envelope])
+        # Also of a message to a group: whoever claims it looks whether it lies where it belongs.
+        stored = Envelope(Kind.QUEUE, channel, envelope.expires_at, envelope.body)
+        frame = context.codec.encode_frame(context.node, [stored])
         queue.append(Stored(channel, envelope.expires_at, frame))
         return True
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from channels_trunk.envelope import Envelope, Kind
-from channels_trunk.exceptions import DecodeError, TransportUnavailable
+from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.testing.faulty import FaultyEmbeddedTransport, FaultyTransport, Hold
 from channels_trunk.testing.loopback import LoopbackServer, Stored, forget_server, loopback_server
 from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, Transport
+from channels_trunk.transports.frames import claimed_message, envelopes_for_node
 
 __all__ = [
     "FaultyEmbeddedTransport",
@@ -94,12 +95,7 @@ class _Line:
                 self.context.sink.available(hints)
 
     def _hand_over(self, frame: bytes) -> None:
-        try:
-            _, envelopes = self.context.codec.decode_frame(frame)
-        except DecodeError as error:
-            self.context.sink.skipped(error)
-        else:
-            self.context.sink.received(envelopes)
+        self.context.sink.received(envelopes_for_node(self.context, frame))
 
 
 class LoopbackTransport(Transport):
@@ -148,13 +144,8 @@ class LoopbackTransport(Transport):
         line = await self._there()
         found: list[Claimed] = []
         while len(found) < limit and (taken := self.server.claim(channel, limit - len(found), line.context)):
-            for message in taken:
-                try:
-                    _, (envelope,) = line.context.codec.decode_frame(message.frame)
-                except DecodeError as error:
-                    line.context.sink.skipped(error)
-                else:
-                    found.append(Claimed(channel, message.expires_at, envelope.body))
+            opened = [claimed_message(line.context, *message) for message in taken]
+            found += [message for message in opened if message is not None]
         try:
             await self._back(line)
         except BaseException:

@@ -27,10 +27,12 @@ def claimed_message(context: NodeContext, channel: str, expires_at: float, frame
         if envelope.target != channel:
             # Where frames are encrypted, a row that was moved to another channel by hand is a forgery.
             raise DecodeError("a frame lies in a channel that it is not for")
-    except (DecodeError, ValueError) as error:
+        # In this order: what is no number is never less.
+        return Claimed(channel, min(envelope.expires_at, expires_at), envelope.body)
+    except (DecodeError, ValueError, TypeError) as error:
+        # ValueError: more envelopes than one, or none; TypeError: what stands beside the frame is no number.
         context.sink.skipped(error)
         return None
-    return Claimed(channel, min(expires_at, envelope.expires_at), envelope.body)
 
 
 def _those_for(node: str, envelopes: list[Envelope]) -> list[Envelope]:

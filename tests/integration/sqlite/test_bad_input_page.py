@@ -58,6 +58,13 @@ async def _receive_elsewhere(layer: SQLiteChannelLayer) -> None:
     await layer.receive(A_NODE)
 
 
+def _nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 async def _locked(tmp_path: Path) -> None:
     async with layers_closed() as layers:
         layer = layers(tmp_path / "x.sqlite3")
@@ -131,6 +138,7 @@ PROVOKED: dict[str, Provoke] = {
     "a message that is no dict": _sent([X]),
     "a value that cannot be packed": _sent({"user": object()}),
     "a key that is no string": _sent({"rooms": {7: "x"}}),
+    "lists or dicts in each other, more than 100 deep": _sent({"tree": _nested(100)}),
     "a number that is too large": _sent({"n": 10**30}),
     "bytes with `serializer_format` `json`": _sent({"data": b"x"}, serializer_format="json"),
     "a message that is too large": _sent({"text": "x" * 100}, max_message_size=50),
@@ -167,6 +175,7 @@ OF_OTHERS = {
     "the database's driver is not installed, or its `ENGINE` is wrong": _DATABASE,
     "the app is not installed": _DATABASE,
     "no tables, or old ones": _DATABASE,
+    "the engine takes connections and does not answer": "../../faults/test_hanging_calls.py",
     "a URL of PostgreSQL without psycopg": "../../unit/test_config.py",
 }
 

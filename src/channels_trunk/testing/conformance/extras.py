@@ -1,7 +1,8 @@
 """Rules about encryption, statistics, and loss on purpose."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from channels_trunk.testing.waiting import eventually
 
 PLENTY = 100_000
 HELLO = {"type": "hello"}
+UNREADABLE = {"type": "unreadable"}
 
 
 class EncryptionRules:
@@ -87,6 +89,27 @@ class EncryptionRules:
             assert await reader.receive(kind) == {"type": "each"}
 
 
+class Damage:
+    """Has a layer's codec write a frame that is nested beyond all depth in the place of one that carries UNREADABLE."""
+
+    def __init__(self, layer: Any) -> None:
+        self.frames = 0
+        """How many frames there were, whole or not."""
+        self._codec = layer._codec
+        self._encode = self._codec.encode_frame
+        self._codec.encode_frame = self._encoded
+
+    def _encoded(self, origin: str, envelopes: Sequence[Any]) -> bytes:
+        self.frames += 1
+        if not any(UNREADABLE["type"].encode() in envelope.body for envelope in envelopes):
+            whole: bytes = self._encode(origin, envelopes)
+            return whole
+        empty: bytes = self._encode(origin, ())
+        start = 3 + empty[2]  # behind the version, whether it is encrypted, and the prefix
+        # An array of one more than there are, as if a later version had something to add.
+        return empty[:start] + bytes((empty[start] + 1,)) + empty[start + 1 :] + b"\x91" * 2000 + b"\xc0"
+
+
 class StatisticsRules:
     """`layer.stats()` and `layer.health()`."""
 
@@ -124,6 +147,31 @@ class StatisticsRules:
         after_receive = await here.stats()
         assert self._moved(before, after_send)
         assert self._moved(after_send, after_receive)
+
+    @rule("statistics", "groups", "normal_channels", peers=True)
+    async def test_unreadable_frame_takes_nothing_along(self, rig: Rig) -> None:
+        """Between good messages lies one frame that no decoder expects: they arrive, and it is skipped and counted."""
+        sender = rig.layer()
+        damage = Damage(sender)
+        here, there = rig.commands(sender), await rig.peer()
+        group, jobs = rig.name("group"), rig.name("jobs")
+        await here.new_channel()
+        (theirs,) = await there.join(group)
+        ways = (
+            (partial(here.send, theirs), theirs),
+            (partial(here.group_send, group), theirs),
+            (partial(here.send, jobs), jobs),
+        )
+        for count, (send, channel) in enumerate(ways, start=1):
+            for message in (numbered("good", 0), UNREADABLE, numbered("good", 1)):
+                await send(message)
+            if not damage.frames:
+                return  # this engine moves messages without frames
+            assert await there.collect(channel, count=2) == [numbered("good", 0), numbered("good", 1)]
+            await rig.eventually(partial(self._counts, there, "skipped_frames_total", count))
+
+    async def _counts(self, node: Peer, counter: str, value: int) -> bool:
+        return bool((await node.call("stats"))[counter] == value)
 
     @rule("statistics")
     async def test_snapshot_stands_still(self, rig: Rig) -> None:

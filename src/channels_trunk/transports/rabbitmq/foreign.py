@@ -21,7 +21,7 @@ def read_plain(body: bytes, *, codec: Codec, expires_at: float) -> Envelope:
     """The envelope of a message that another program sent; raises DecodeError, whose text does not quote it."""
     try:
         message = msgspec.msgpack.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except Exception:  # noqa: BLE001 - see codec.unreadable
         raise DecodeError("a message of another program is not msgpack") from None
     if not isinstance(message, Mapping) or (GROUP_KEY in message) == (CHANNEL_KEY in message):
         raise DecodeError(f"a message of another program must be a map with either {GROUP_KEY!r} or {CHANNEL_KEY!r}")
@@ -31,6 +31,6 @@ def read_plain(body: bytes, *, codec: Codec, expires_at: float) -> Envelope:
     try:
         (check_group if kind is Kind.GROUP else check_channel)(target)
         packed = codec.pack(content)
-    except TypeError:
+    except Exception:  # noqa: BLE001 - a serializer of the user's may raise anything
         raise DecodeError("a message of another program has a bad name, or holds what cannot be packed") from None
     return Envelope(kind, target, expires_at, packed)

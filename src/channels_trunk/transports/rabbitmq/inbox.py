@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import DecodeError, DecryptError
 from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.frames import envelopes_for_node
 
 from .acks import Acks
 from .channel import Channel, Delivery
@@ -58,7 +59,7 @@ class Inbox:
             return
         try:
             if kind == FRAME_TYPE:
-                self._arrived += self._context.codec.decode_frame(delivery.body)[1]
+                self._arrived += envelopes_for_node(self._context, delivery.body)
             else:
                 self._arrived.append(envelope_of_plain(delivery.body, self._context, self._settings))
         except DecodeError as error:
