@@ -1,5 +1,6 @@
 """The layer on RabbitMQ."""
 
+import math
 import ssl
 from collections.abc import Hashable, Iterable
 from typing import Any, ClassVar
@@ -116,12 +117,14 @@ class RabbitMQChannelLayer(TrunkChannelLayer):
 
     def _settings(self) -> RabbitMQSettings:
         values = self._values
+        queue_expires = max(QUEUE_EXPIRES, 2 * self.expiry)
         topology = Topology(
             prefix=self.prefix,
             groups_exchange=values["groups_exchange"] or f"{self.prefix}.groups",
             durable=values["durable"],
             queue_type=values["queue_type"],
-            queue_expires=max(QUEUE_EXPIRES, 2 * self.expiry),
+            queue_expires=queue_expires,
+            ledger_expires=max(2 * queue_expires, self.group_expiry or math.inf),
             remote_capacity=values["remote_capacity"],
         )
         return RabbitMQSettings(

@@ -1,6 +1,7 @@
 """The connection is cut, hangs, or is closed by an administrator; what was accepted meanwhile comes afterwards."""
 
 import asyncio
+import contextlib
 from functools import partial
 
 import pytest
@@ -43,6 +44,33 @@ async def test_what_was_accepted_while_the_connection_was_cut_is_delivered(
     await eventually(lambda: there.stats().reconnects_total == 1)
     assert there.stats().gaps_total == 0
     await works(here, there)
+
+
+async def test_a_send_waits_while_reconnects_are_refused(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(host=through(gate, url), send_timeout=60), make_layer()
+    channel = await there.new_channel()
+    await here.send(channel, HELLO)
+    gate.refuse()
+    gate.cut()
+    sending = [asyncio.ensure_future(here.send(name, {"type": "late"})) for name in (channel, "jobs")]
+    sending.append(asyncio.ensure_future(here.group_add("group", "jobs")))
+    await is_away(here)
+    refused = set[str]()
+
+    def was_refused_again() -> bool:
+        refused.add(here.health().detail)
+        return len(refused) > 2 or any(task.done() for task in sending)
+
+    with contextlib.suppress(TimeoutError):  # the detail may stay the same
+        await eventually(was_refused_again, within=3)
+    assert not any(task.done() for task in sending)
+    gate.resume()
+    await asyncio.wait_for(asyncio.gather(*sending), 30)
+    assert [await asyncio.wait_for(there.receive(channel), 20) for _ in range(2)] == [HELLO, {"type": "late"}]
+    assert await asyncio.wait_for(there.receive("jobs"), 20) == {"type": "late"}
 
 
 async def test_a_broker_that_is_silent_is_noticed_by_heartbeats(

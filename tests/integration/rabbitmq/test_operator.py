@@ -12,7 +12,16 @@ from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from tests.integration.claimed_ahead import held, take, work_until_ahead
-from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_ok, nothing_goes_back, works
+from tests.integration.rabbitmq.conftest import (
+    HELLO,
+    MakeLayer,
+    ProxyFactory,
+    is_away,
+    is_ok,
+    nothing_goes_back,
+    through,
+    works,
+)
 from tests.plugins.servers import RabbitServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -62,6 +71,26 @@ async def test_a_deleted_exchange_is_made_anew(make_layer: MakeLayer, url: str) 
         while await here.receive("jobs") != {"type": "after"}:
             pass
     await works(here, there)
+
+
+async def test_an_exchange_that_is_deleted_while_a_process_is_away_is_a_gap(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(host=through(gate, url), gap_event="gap.said"), make_layer()
+    channel = await here.new_channel()
+    await here.group_add("group", channel)
+    gate.refuse()
+    gate.cut()
+    await is_away(here)
+    async with await aiormq.connect(url) as connection:
+        await (await connection.channel()).exchange_delete("asgi.groups")
+    gate.resume()
+    assert await asyncio.wait_for(here.receive(channel), 20) == {"type": "gap.said"}
+    assert here.stats().gaps_total == 1
+    await there.new_channel()
+    await there.group_send("group", HELLO)
+    assert await asyncio.wait_for(here.receive(channel), 20) == HELLO
 
 
 async def test_a_membership_outlives_its_maker_and_the_exchange(make_layer: MakeLayer, url: str) -> None:

@@ -1,13 +1,18 @@
 """Worker channels: what came for a receiver that had gone, and what is done about it at the broker."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import aiormq
+import pytest
 
 from channels_trunk.layers import RabbitMQChannelLayer
+from channels_trunk.testing import eventually
 from channels_trunk.transports.base import Claimed
+from channels_trunk.transports.rabbitmq.channel import Delivery
+from channels_trunk.transports.rabbitmq.errors import AmqpError
+from channels_trunk.transports.rabbitmq.lane import Lane
 from channels_trunk.transports.rabbitmq.link import Link
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, ProxyFactory, is_away, is_ok, through
 from tests.plugins.servers import RabbitServer
@@ -32,6 +37,46 @@ async def test_what_came_for_nobody_is_not_overtaken(make_layer: MakeLayer) -> N
         await asyncio.sleep(HELD_SECONDS * (0.6 + 0.4 * number / ROUNDS))
         got = [await asyncio.wait_for(here.receive("jobs"), 10) for _ in range(3)]
         assert [message["part"] for message in got] == [0, 1, 2], f"round {number}"
+
+
+@pytest.mark.parametrize("was_heard", [False, True])
+async def test_what_is_being_acknowledged_when_the_connection_ends_is_lost_or_comes_again_but_is_not_handed_over(
+    make_layer: MakeLayer,
+    proxy: ProxyFactory,
+    broker: RabbitServer,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    was_heard: bool,
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(host=through(gate, url)), make_layer()
+    await there.send("jobs", {"type": "first"})
+    await here.send("other", HELLO)
+    acknowledge = Lane.acknowledge
+
+    def cut_off(lane: Lane, deliveries: Sequence[Delivery]) -> "asyncio.Future[Any]":
+        async def never_answered() -> None:
+            if was_heard:
+                await acknowledge(lane, deliveries)
+            gate.refuse()
+            gate.cut()
+            raise AmqpError("the connection was cut")
+
+        return asyncio.ensure_future(never_answered())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lane, "acknowledge", cut_off)
+        receiving = asyncio.ensure_future(here.receive("jobs"))
+        await is_away(here)
+    gate.resume()
+    await eventually(lambda: here.stats().gaps_total == 1, within=20)
+    await is_ok(here)
+    await there.send("jobs", {"type": "second"})
+    got = [await asyncio.wait_for(receiving, 20)]
+    if not was_heard:
+        got.append(await asyncio.wait_for(here.receive("jobs"), 20))
+    assert got == ([{"type": "second"}] if was_heard else [{"type": "first"}, {"type": "second"}])
+    assert here.stats().gaps_total == 1
 
 
 async def in_its_loop(layer: RabbitMQChannelLayer, ask: Callable[[Link], Coroutine[Any, Any, T]]) -> T:

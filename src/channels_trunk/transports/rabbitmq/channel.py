@@ -41,6 +41,7 @@ _LIGHT = frozenset(
 )
 _NO_TABLE = b"\x00\x00\x00\x00"
 _NO_WAIT = b"\x08"  # of a consume
+_REQUEUE = 2  # of a nack
 
 
 class Delivery(NamedTuple):
@@ -112,9 +113,12 @@ class Channel:
         if self.error is None:
             self._connection.write(method(self.number, number, arguments))
 
-    async def declare_exchange(self, name: str, kind: str, *, auto_delete: bool) -> None:
-        """Make an exchange that goes with the broker, and with `auto_delete` with the last queue bound to it."""
-        bits = auto_delete << 2
+    async def declare_exchange(self, name: str, kind: str, *, auto_delete: bool, passive: bool = False) -> None:
+        """Make an exchange that goes with the broker, and with `auto_delete` with the last queue bound to it.
+
+        With `passive` look whether it is there, however it was made.
+        """
+        bits = passive | (auto_delete << 2)
         await self.request(
             Method.EXCHANGE_DECLARE, b"\x00\x00" + short(name) + short(kind) + bytes((bits,)) + _NO_TABLE
         )
@@ -196,6 +200,10 @@ class Channel:
     def ack(self, tag: int, *, multiple: bool = False) -> None:
         """Say that a message has been taken. Any thread."""
         self.tell(Method.BASIC_ACK, struct.pack(">QB", tag, multiple))
+
+    def give_back(self, tag: int) -> None:
+        """Undo the taking of a message: it is where it was."""
+        self.tell(Method.BASIC_NACK, struct.pack(">QB", tag, _REQUEUE))
 
     async def close(self) -> None:
         """Close it; the number may be used again afterwards."""

@@ -1,18 +1,21 @@
 """Notes on the broker of what it cannot be asked: which normal channels there are, and their groups until when.
 
 A queue of notes. To add one needs no lock; to read them all, one node at a time is the queue's exclusive consumer, and
-writes them back in short. Of two notes about one thing, the later one holds.
+writes them back in short. Of two notes about one membership, the one that the broker has had later holds, whatever time
+it was where they were written. What was written back holds less than either: it is what older notes said.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from .channel import Channel, Delivery
-from .errors import ACCESS_REFUSED, AmqpError
+from .errors import ACCESS_REFUSED, NOT_FOUND, AmqpError
 from .link import Link
+from .post import what_arrived
 from .publishing import Publication
 from .topology import LEDGER_TYPE
 from .wire import Properties
@@ -31,6 +34,7 @@ class _Note(msgspec.Struct, frozen=True, array_like=True):
     channel: str
     group: str = ""  # none: there is such a channel
     ends: float = 0.0  # 0: it is no member; of a channel _GONE: what was noted of it until `at` holds no more
+    is_copy: bool = False  # written back by who read it
 
 
 @dataclass(slots=True)
@@ -39,25 +43,39 @@ class Notes:
 
     channels: dict[str, float] = field(default_factory=dict)  # when noted
     gone: dict[str, float] = field(default_factory=dict)  # until when what is noted holds no more
-    members: dict[Membership, tuple[float, float]] = field(default_factory=dict)  # when noted, and until when
+    of_members: dict[Membership, _Note] = field(default_factory=dict)
 
     def add(self, note: _Note) -> None:
-        """Another one."""
+        """Another one, which the broker has had after those before."""
         if not note.group:
             latest = self.gone if note.ends == _GONE else self.channels
             latest[note.channel] = max(note.at, latest.get(note.channel, 0.0))
             return
         key = (note.group, note.channel)
-        if key not in self.members or note.at >= self.members[key][0]:
-            self.members[key] = (note.at, note.ends)
+        if key not in self.of_members or self.of_members[key].is_copy or not note.is_copy:
+            self.of_members[key] = note
 
-    def settle(self) -> None:
-        """All have been added: leave the channels that there are."""
+    def settle(self, now: float, *, remember: float, end_members: bool = False) -> None:
+        """All have been added: leave the channels that there are, and the memberships that there are or lately were.
+
+        For so many seconds a membership that is over is remembered: whoever was to undo its binding may have been
+        killed, or somebody may have bound it again who had not read of its end.
+        """
         self.channels = {name: at for name, at in self.channels.items() if name and at > self.gone.get(name, 0.0)}
+        for key, note in list(self.of_members.items()):
+            if note.ends and (end_members or note.ends <= now):
+                self.of_members[key] = _Note(now, note.channel, note.group)
+            elif not note.ends and note.at <= now - remember:
+                del self.of_members[key]
 
-    def ended(self, now: float) -> list[Membership]:
-        """The memberships whose time is over."""
-        return [key for key, (_, ends) in self.members.items() if 0 < ends <= now]
+    @property
+    def members(self) -> dict[Membership, float]:
+        """The memberships that there are, and until when."""
+        return {key: note.ends for key, note in self.of_members.items() if note.ends}
+
+    def bindings(self) -> dict[Membership, bool]:
+        """Of each membership that is noted, whether its binding is to be there."""
+        return {key: bool(note.ends) for key, note in self.of_members.items()}
 
 
 class Ledger:
@@ -84,38 +102,57 @@ class Ledger:
         """It is a member until then; 0: it is none."""
         await self._write([_Note(self._link.context.clock.wall(), membership[1], membership[0], ends)])
 
+    async def is_there(self) -> bool:
+        """Whether anything was noted, and its broker is up."""
+        return await self._link.has_queue(self._spec.name)
+
     async def keep(self) -> None:
-        """See to it that the notes do not expire while somebody is there."""
+        """See to it that the notes do not expire while somebody is there.
+
+        Of a quorum queue, which is not kept so, reading them is enough: see `Link.renew`.
+        """
         if self._is_declared:
-            await self._link.declare(self._spec)
+            self._is_declared = False
+            with contextlib.suppress(AmqpError):  # its broker of a cluster is down: another time
+                await self._declare()
 
     async def _declare(self) -> None:
         if not self._is_declared:
             await self._link.declare(self._spec)
             self._is_declared = True
 
-    async def _write(self, notes: Iterable[_Note]) -> None:
-        await self._declare()
+    async def _write(self, notes: Sequence[_Note]) -> None:
         properties = Properties(LEDGER_TYPE, b"", is_persistent=True)
         publications = [
             Publication("", self._spec.name, properties, msgspec.msgpack.encode(note), must_arrive=True)
             for note in notes
         ]
-        await self._link.publisher.publish(publications)
+        for _ in range(2):
+            await self._declare()
+            outcome = what_arrived(await self._link.publisher.publish(publications), publications)
+            if outcome.refused:
+                raise AmqpError(f"queue {self._spec.name} takes nothing now")
+            if not outcome.lost:
+                return
+            self._is_declared = False  # somebody has deleted it
+        raise AmqpError(f"there is no queue {self._spec.name}")
 
-    async def read(self, *, forget_members: bool = False) -> Notes:
-        """Read everything and write it back in short; with `forget_members`, only which channels there are."""
-        await self._declare()
+    async def read(self, *, end_members: bool = False) -> Notes:
+        """Read everything and write it back in short; with `end_members`, that every membership is over."""
         while True:
+            await self._declare()
             try:
                 async with self._link.scratch() as channel:
-                    return await self._read(channel, forget_members=forget_members)
+                    return await self._read(channel, end_members=end_members)
             except AmqpError as error:
-                if error.code != ACCESS_REFUSED:
+                if error.code == NOT_FOUND and self._is_declared and not self._link.connection.is_over:
+                    self._is_declared = False  # somebody has deleted it
+                elif error.code != ACCESS_REFUSED:
                     raise
-                await asyncio.sleep(_LOCKED_RETRY)  # another node reads them now
+                else:
+                    await asyncio.sleep(_LOCKED_RETRY)  # another node reads them now
 
-    async def _read(self, channel: Channel, *, forget_members: bool) -> Notes:
+    async def _read(self, channel: Channel, *, end_members: bool) -> Notes:
         found: list[Delivery] = []
         enough = asyncio.Event()
         expected = 0
@@ -136,9 +173,10 @@ class Ledger:
         notes = Notes()
         for delivery in old:
             notes.add(_decoded(delivery.body))
-        notes.settle()
+        remember = self._link.settings.topology.queue_expires / 2
+        notes.settle(self._link.context.clock.wall(), remember=remember, end_members=end_members)
         if old:
-            await self._write(_shortened(notes, self._link.context.clock.wall(), forget_members=forget_members))
+            await self._write(_shortened(notes))
             channel.ack(old[-1].tag, multiple=True)
         await channel.cancel(_TAG)
         return notes
@@ -151,10 +189,8 @@ def _decoded(body: bytes) -> _Note:
         return _Note(0.0, "")
 
 
-def _shortened(notes: Notes, now: float, *, forget_members: bool) -> list[_Note]:
+def _shortened(notes: Notes) -> list[_Note]:
     kept = [_Note(at, channel) for channel, at in notes.channels.items()]
-    if not forget_members:
-        kept += [
-            _Note(at, channel, group, ends) for (group, channel), (at, ends) in notes.members.items() if ends > now
-        ]
-    return kept
+    return kept + [
+        _Note(note.at, note.channel, note.group, note.ends, is_copy=True) for note in notes.of_members.values()
+    ]

@@ -1,7 +1,7 @@
 """What there is while the broker is connected: one connection and its channels."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,14 +97,36 @@ class Link:
 
     async def has_queue(self, name: str) -> bool:
         """Whether a queue is there, and its broker up."""
+        return await self._finds(
+            lambda channel: channel.declare_queue(QueueSpec(name=name, arguments={}), passive=True)
+        )
+
+    async def has_exchange(self, name: str) -> bool:
+        """Whether an exchange is there."""
+        return await self._finds(
+            lambda channel: channel.declare_exchange(name, "direct", auto_delete=False, passive=True)
+        )
+
+    async def _finds(self, look: Callable[[Channel], Awaitable[object]]) -> bool:
         try:
             async with self.scratch() as channel:
-                await channel.declare_queue(QueueSpec(name=name, arguments={}), passive=True)
+                await look(channel)
         except AmqpError as error:
             if error.code != NOT_FOUND:
                 raise
             return False
         return True
+
+    async def renew(self, name: str) -> None:
+        """Have the time begin anew after which a quorum queue expires.
+
+        No declare does that, other than with a classic queue: only a get, and the end of a consumer. The message that a
+        get finds is given back to its place at once.
+        """
+        async with self.scratch() as channel:
+            _, consumers = await channel.declare_queue(QueueSpec(name=name, arguments={}), passive=True)
+            if not consumers and (found := await channel.get(name)) is not None:
+                channel.give_back(found.tag)
 
 
 def _filled(numbers: Sequence[int]) -> "asyncio.LifoQueue[int]":

@@ -1,11 +1,18 @@
-"""Normal channels as members of groups: bindings on the groups exchange, and when they end."""
+"""Normal channels as members of groups: bindings on the groups exchange, which follow the notes in the ledger.
 
-from collections.abc import Sequence
+What is noted is the truth, and is noted before it is done. What this process remembers of what it has noted only says
+when to look at the notes: no binding is ever made from memory, as others may have ended the membership meanwhile.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 
 from channels_trunk.aside import logger
 from channels_trunk.transports.base import NodeContext
 
+from .channel import Channel
 from .errors import NOT_FOUND, AmqpError
 from .ledger import Ledger, Membership, Notes
 from .link import Link
@@ -17,29 +24,27 @@ __all__ = ["Members"]
 _LONG_AGO = 2
 # At once: each look is a question to the broker.
 _MOST_LOOKED_FOR = 200
+# Seconds that it may hold a node up to have all bindings there before it takes part; it goes on afterwards.
+_RESTORE_WITHIN = 2.0
 
 
 class Members:
-    """The memberships that this node has made; it outlives connections. Everything runs on the hub's loop."""
+    """This node's part in keeping memberships; it outlives connections. Everything runs on the hub's loop."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
-        self._ends: dict[Membership, float] = {}
-        self._unbound: set[Membership] = set()  # those whose queues could not be reached
-        self._is_doubtful = False  # whether the bindings of other nodes' memberships may be gone
+        self._ends: dict[Membership, float] = {}  # when to look whether a membership that this node noted is over
+        self._is_doubtful = False  # whether bindings may be others than the notes say
+
+    # --- what callers ask for
 
     async def bind(self, link: Link, workers: Workers, ledger: Ledger, *, membership: Membership, ends: float) -> None:
         """Make a normal channel a member."""
-        await self._bind(link, workers, membership)
-        await ledger.note_member(membership, ends)
-        self._ends[membership] = ends
-        self._unbound.discard(membership)
-
-    async def _bind(self, link: Link, workers: Workers, membership: Membership) -> None:
         group, channel = membership
+        await workers.declare([channel])
+        await ledger.note_member(membership, ends)
         topology = link.settings.topology
         for is_last in (False, True):
-            await workers.declare([channel])
             try:
                 async with link.scratch() as lane:
                     await lane.bind(topology.channel_queue_name(channel), topology.groups_exchange, group)
@@ -47,63 +52,169 @@ class Members:
                 if error.code != NOT_FOUND or is_last:
                     raise
                 workers.forget(channel)
+                await workers.declare([channel])
             else:
-                return
+                break
+        self._ends[membership] = ends
 
     async def unbind(self, link: Link, ledger: Ledger, membership: Membership) -> None:
         """Take a normal channel out of a group, whoever put it in."""
-        await self._unbind(link, [membership])
+        self._ends.pop(membership, None)
         await ledger.note_member(membership, 0.0)
-
-    async def _unbind(self, link: Link, memberships: Sequence[Membership]) -> None:
-        topology = link.settings.topology
         async with link.scratch() as lane:
-            for group, channel in memberships:
-                await lane.unbind(topology.channel_queue_name(channel), topology.groups_exchange, group)
-                self._ends.pop((group, channel), None)
+            await self._unbind_one(lane, link, membership)
 
-    async def restore(self, link: Link, workers: Workers) -> None:
-        """After a connection was lost: bind again, in case that the exchange or the queue is new."""
-        for membership in list(self._ends):
-            await self._bind_if_reached(link, workers, membership)
+    async def purge(self, link: Link, ledger: Ledger) -> None:
+        """Empty every normal channel, and end every membership."""
+        notes = await ledger.read(end_members=True)
+        self._ends.clear()
+        await self._each(link, notes.of_members, self._unbind_one)
+        for channel in notes.channels:
+            try:
+                async with link.scratch() as lane:
+                    await lane.purge(link.settings.topology.channel_queue_name(channel))
+            except AmqpError as error:
+                if error.code != NOT_FOUND:
+                    raise
 
-    async def _bind_if_reached(self, link: Link, workers: Workers, membership: Membership) -> None:
-        try:
-            await self._bind(link, workers, membership)
-        except AmqpError as error:
-            if link.connection.is_over:
-                raise
-            # Its queue's node of a cluster may be down, which must not keep the process from all others.
-            logger.warning("group %s: RabbitMQ queue of member %s was not bound: %s", *membership, error)
-            self._unbound.add(membership)
-        else:
-            self._unbound.discard(membership)
+    # --- the bindings follow the notes
 
     def doubt(self) -> None:
-        """The broker lost bindings: those that nodes made which are gone now are to be made again, too."""
+        """The broker may have lost bindings, or the queues that were bound."""
         self._is_doubtful = True
+
+    async def restore(self, link: Link, workers: Workers, ledger: Ledger) -> None:
+        """Before this node takes part: the broker has lost bindings, or nobody was there to look after them."""
+        self.doubt()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RESTORE_WITHIN):
+                _, lost = await self._follow(link, workers, ledger, everything=True)
+                for reason in lost:
+                    logger.warning("%s", reason)
 
     def next_end(self) -> float:
         """When the first membership ends; wall-clock seconds, or infinity."""
         return min(self._ends.values(), default=float("inf"))
 
     async def look_after(self, link: Link, workers: Workers, ledger: Ledger, *, thoroughly: bool) -> None:
-        """End what is over, of this node or (`thoroughly`) of any; keep the queues of the others."""
-        now = self._context.clock.wall()
-        if self._is_doubtful:
-            await self._renew(link, workers, ledger)
-            self._is_doubtful = False
+        """End what is over; if there is doubt, or `thoroughly`, see to all bindings, and keep the members' queues."""
         if not thoroughly:
-            await self._keep(link, workers, [key for key, ends in self._ends.items() if ends > now])
-        if not thoroughly and self.next_end() > now:
+            await self._look_for_queues(link)
+        everything = thoroughly or self._is_doubtful
+        if not everything and self.next_end() > self._context.clock.wall():
             return
-        notes = await ledger.read()
-        # Another node may have renewed what this one began.
-        self._ends = {key: notes.members[key][1] for key in self._ends if key in notes.members}
-        if over := notes.ended(now):
-            await self._unbind(link, over)
-        if thoroughly:
+        notes, lost = await self._follow(link, workers, ledger, everything=everything)
+        for reason in lost:
+            self._context.sink.gap(reason)
+        if thoroughly and notes is not None:
             await self._look_for_channels(link, ledger, notes)
+
+    async def _look_for_queues(self, link: Link) -> None:
+        """With the queue of a member, its bindings are gone."""
+        for channel in {channel for _, channel in self._ends}:
+            try:
+                is_there = await link.has_queue(link.settings.topology.channel_queue_name(channel))
+            except AmqpError as error:
+                self._put_off(link, f"normal channel {channel}", error)
+            else:
+                self._is_doubtful |= not is_there
+
+    async def _follow(
+        self, link: Link, workers: Workers, ledger: Ledger, *, everything: bool
+    ) -> tuple[Notes | None, list[str]]:
+        """Have the bindings be what the notes say; return these, if they could be read, and what was found lost."""
+        was_doubtful, self._is_doubtful = self._is_doubtful, self._is_doubtful and not everything
+        lost: list[str] = []
+        try:
+            return await self._until_settled(link, workers, ledger, everything=everything, lost=lost), lost
+        except AmqpError as error:
+            self._put_off(link, "its notes", error)
+            return None, lost
+        except BaseException:
+            self._is_doubtful |= was_doubtful
+            raise
+
+    async def _until_settled(
+        self, link: Link, workers: Workers, ledger: Ledger, *, everything: bool, lost: list[str]
+    ) -> Notes:
+        """Bind and unbind until the notes, when they are read again, say what was done.
+
+        Whoever notes something meanwhile does it himself: afterwards, and then all is well, or before, and then his
+        note is read here.
+        """
+        mine = set(self._ends)  # noted before the notes are read
+        if not mine and not await ledger.is_there():
+            return Notes()
+        done: dict[Membership, bool] = {}
+        while True:
+            notes = await ledger.read()
+            bindings = notes.bindings()
+            for group, channel in mine - bindings.keys() - done.keys():
+                bindings[group, channel] = False
+                lost.append(f"RabbitMQ lost the note that normal channel {channel} is in group {group}")
+            due = {
+                key: is_member
+                for key, is_member in bindings.items()
+                if done.get(key) is not is_member and (everything or not is_member or key in done)
+            }
+            if not due:
+                break
+            lost += await self._apply(link, workers, due)
+            done |= due
+        members = notes.members
+        self._ends = {
+            key: members.get(key, ends) for key, ends in self._ends.items() if key in members or key not in mine
+        }
+        return notes
+
+    async def _apply(self, link: Link, workers: Workers, bindings: Mapping[Membership, bool]) -> list[str]:
+        lost: list[str] = []
+        reached: set[str] = set()
+        topology = link.settings.topology
+        for channel in sorted({channel for (_, channel), is_member in bindings.items() if is_member}):
+            try:
+                if not await link.has_queue(topology.channel_queue_name(channel)):
+                    lost.append(f"RabbitMQ no longer had the queue of normal channel {channel}, a member of groups")
+                await workers.renew(channel)
+            except AmqpError as error:
+                self._put_off(link, f"normal channel {channel}", error)
+            else:
+                reached.add(channel)
+        await self._each(link, [key for key, is_member in bindings.items() if not is_member], self._unbind_one)
+        members = [key for key, is_member in bindings.items() if is_member and key[1] in reached]
+        await self._each(link, members, self._bind_one)
+        return lost
+
+    async def _each(
+        self, link: Link, memberships: Iterable[Membership], do: Callable[[Channel, Link, Membership], Awaitable[None]]
+    ) -> None:
+        """Over one AMQP channel, but for those that are refused, which close it."""
+        left = list(memberships)[::-1]
+        while left:
+            try:
+                async with link.scratch() as lane:
+                    while left:
+                        await do(lane, link, left[-1])
+                        left.pop()
+            except AmqpError as error:
+                self._put_off(link, "normal channel {1} in group {0}".format(*left.pop()), error)
+
+    def _put_off(self, link: Link, what: str, error: AmqpError) -> None:
+        """Its queue's node of a cluster may be down, which must not keep the process from all others."""
+        if link.connection.is_over:
+            raise error
+        logger.warning("RabbitMQ cannot be asked for %s now, and will be again: %s", what, error)
+        self._is_doubtful = True
+
+    async def _bind_one(self, lane: Channel, link: Link, membership: Membership) -> None:
+        topology = link.settings.topology
+        await lane.bind(topology.channel_queue_name(membership[1]), topology.groups_exchange, membership[0])
+
+    async def _unbind_one(self, lane: Channel, link: Link, membership: Membership) -> None:
+        topology = link.settings.topology
+        await lane.unbind(topology.channel_queue_name(membership[1]), topology.groups_exchange, membership[0])
+
+    # --- notes of channels that are gone
 
     async def _look_for_channels(self, link: Link, ledger: Ledger, notes: Notes) -> None:
         """Of channels that were noted long ago, note those again whose queues are there, and forget the others.
@@ -132,39 +243,6 @@ class Members:
         if gone:
             await ledger.forget_channels(gone)
 
-    async def _keep(self, link: Link, workers: Workers, memberships: Sequence[Membership]) -> None:
-        for membership in memberships:
-            if membership in self._unbound:
-                await self._bind_if_reached(link, workers, membership)
-                continue
-            # Not bound again: another node may have ended it.
-            try:
-                await workers.keep(membership[1])
-            except AmqpError:
-                if link.connection.is_over:
-                    raise
-
-    async def _renew(self, link: Link, workers: Workers, ledger: Ledger) -> None:
-        if not await link.has_queue(link.settings.topology.ledger().name):
-            return
-        notes, now = await ledger.read(), self._context.clock.wall()
-        for membership, (_, ends) in notes.members.items():
-            if ends > now and await link.has_queue(link.settings.topology.channel_queue_name(membership[1])):
-                await self._bind_if_reached(link, workers, membership)
-
-    async def purge(self, link: Link, ledger: Ledger) -> None:
-        """Empty every normal channel, and end every membership."""
-        notes = await ledger.read(forget_members=True)
-        self._ends.clear()
-        await self._unbind(link, list(notes.members))
-        for channel in notes.channels:
-            try:
-                async with link.scratch() as lane:
-                    await lane.purge(link.settings.topology.channel_queue_name(channel))
-            except AmqpError as error:
-                if error.code != NOT_FOUND:
-                    raise
-
     def forget(self) -> None:
-        """The node is gone; what it has made stays."""
+        """The node is gone; what it has noted stays."""
         self._ends.clear()

@@ -1,7 +1,8 @@
 """From envelopes to publications. Pure: `now` and the numbering are arguments."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from channels_trunk.codec import Codec
@@ -12,7 +13,7 @@ from .publishing import Publication
 from .topology import EVERY_NODE_KEY, FRAME_TYPE, Topology
 from .wire import Properties
 
-__all__ = ["Parcel", "expiration", "parcels", "published"]
+__all__ = ["Parcel", "expiration", "parcels", "published", "waves"]
 
 
 class Parcel(NamedTuple):
@@ -46,6 +47,21 @@ def parcels(batch: Sequence[Envelope]) -> list[Parcel]:
             parcel = Parcel(kind, target, [index])
         found.append(parcel)
     return found
+
+
+def waves(batch: Sequence[Envelope], capacity_of: Callable[[str], int]) -> Iterator[list[int]]:
+    """The indexes of a batch in parts, in order: none holds more for a normal channel than its capacity."""
+    wave: list[int] = []
+    counts = Counter[str]()
+    for index, envelope in enumerate(batch):
+        if envelope.kind == Kind.QUEUE:
+            if counts[envelope.target] >= capacity_of(envelope.target):
+                yield wave
+                wave, counts = [], Counter()
+            counts[envelope.target] += 1
+        wave.append(index)
+    if wave:
+        yield wave
 
 
 def published(

@@ -27,7 +27,8 @@ class Place:
         self._topology = topology
         self._life = 0  # counts the queues this node has had
         self._leases = 0
-        self._is_taken = False
+        self.is_taken = False
+        """Whether the queue is this node's, though the connection may be lost."""
         self._doubt = ""  # why the broker may have lost something, though the queue is there
         self._given_up: deque[str] = deque()  # queues to remove when their broker is there again
         self.bound: set[str] = set()
@@ -42,14 +43,14 @@ class Place:
     async def take(self, link: Link) -> str:
         """Come back to the queue, or make one; return why messages may have been lost, or nothing."""
         reason = ""
-        if self._is_taken:
+        if self.is_taken:
             reason = await self._why_not_kept(link)
-        if reason or not self._is_taken:
+        if reason or not self.is_taken:
             self._give_up()
             await link.desk.declare_queue(self.queue)
             await link.desk.declare_queue(self._mark)
             await self._set_mark(link)
-            self._is_taken = True
+            self.is_taken = True
         reason, self._doubt = reason or self._doubt, ""
         self._leases += 1
         lease = self._topology.lease(self._context.node, self._leases)
@@ -124,8 +125,8 @@ class Place:
 
     async def leave(self, link: Link) -> None:
         """Remove the queues, and the exchange if nobody else's is bound to it; the lease goes with the connection."""
-        if self._is_taken:
-            self._is_taken = False
+        if self.is_taken:
+            self.is_taken = False
             self.bound = set()
             removing = [link.desk.delete(name) for name in (self.queue.name, self._mark.name)]
             # The last thing that the desk does: where the exchange is in use, RabbitMQ closes the channel.
@@ -136,7 +137,7 @@ class Place:
 
     def forget(self) -> None:
         """The queues stay behind, and expire."""
-        self._is_taken = False
+        self.is_taken = False
         self.bound = set()
 
 

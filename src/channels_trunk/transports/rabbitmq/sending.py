@@ -1,6 +1,7 @@
 """Publishing a batch of envelopes, and what it means that some of it did not arrive."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import NodeContext
 
 from .link import Link
-from .outgoing import Parcel, parcels, published
+from .outgoing import Parcel, parcels, published, waves
 from .post import Confirmed, confirmed, what_arrived
 from .publishing import Batch, Publication
 from .topology import Topology
@@ -17,6 +18,9 @@ from .workers import Workers
 
 __all__ = ["Done", "Sending"]
 
+# So many seconds the answer holds whether a queue that took nothing is there: to ask takes three round trips.
+_BELIEVED = 1.0
+_MOST_BELIEVED = 1_000
 # What is larger is packed by the hub's thread: a megabyte takes a millisecond, for which no loop is to be held. Bytes.
 _MOST_BY_CALLERS = 262_144
 
@@ -42,18 +46,41 @@ class Sending:
         self._topology = topology
         self._numbers = itertools.count(1)
         self._begun: tuple[_Sent, Batch] | None = None  # what did not go as smoothly as the rest
+        self._there: dict[str, float] = {}  # channels whose queue is there, until when that is believed
 
     async def send(self, link: Link, workers: Workers, batch: Sequence[Envelope]) -> list[int]:
         """Publish, and wait for the broker's confirms; return the indexes of what found its channel full."""
         await workers.declare(sorted({e.target for e in batch if e.kind == Kind.QUEUE}))
-        sent = self._packed(link, workers, batch)
-        return await self._refused(sent, await confirmed(link, sent.publications))
+        if not self._may_overfill(batch):
+            sent = self._packed(link, workers, batch)
+            return await self._refused(sent, await confirmed(link, sent.publications))
+        return await self._send_in_waves(link, workers, batch)
+
+    def _may_overfill(self, batch: Sequence[Envelope]) -> bool:
+        """Whether a quorum queue is sent more at once than it may hold: it finds out that it is full too late."""
+        if self._topology.queue_type != "quorum":
+            return False
+        counts = Counter(envelope.target for envelope in batch if envelope.kind == Kind.QUEUE)
+        return any(count > self._context.capacity_of(channel) for channel, count in counts.items())
+
+    async def _send_in_waves(self, link: Link, workers: Workers, batch: Sequence[Envelope]) -> list[int]:
+        refused: list[int] = []
+        full: set[str] = set()
+        for wave in waves(batch, self._context.capacity_of):
+            # What finds its channel full has come at the same moment as this.
+            refused += [index for index in wave if batch[index].kind == Kind.QUEUE and batch[index].target in full]
+            indexes = sorted(set(wave).difference(refused))
+            sent = self._packed(link, workers, [batch[index] for index in indexes])
+            again = [indexes[index] for index in await self._refused(sent, await confirmed(link, sent.publications))]
+            full.update(batch[index].target for index in again if batch[index].kind == Kind.QUEUE)
+            refused += again
+        return refused
 
     def start(self, link: Link, workers: Workers, batch: Sequence[Envelope], done: Done) -> bool:
         """Publish, and have the confirms call `done`, in any thread; False if there is more to do than that."""
         if any(envelope.kind == Kind.QUEUE and not workers.has_declared(envelope.target) for envelope in batch):
             return False
-        if sum(len(envelope.body) for envelope in batch) > _MOST_BY_CALLERS:
+        if sum(len(envelope.body) for envelope in batch) > _MOST_BY_CALLERS or self._may_overfill(batch):
             return False
         sent = self._packed(link, workers, batch)
 
@@ -102,17 +129,26 @@ class Sending:
 
         In the moment in which a broker of a cluster dies, it refuses for its queues, too.
         """
-        link, refused = sent.link, list[int]()
+        refused: list[int] = []
         for parcel in full:
             if parcel.kind == Kind.GROUP:
                 self._context.sink.dropped(f"of a process or a worker in group {parcel.target}")
-            elif parcel.kind == Kind.QUEUE and not await link.has_queue(
-                self._topology.channel_queue_name(parcel.target)
-            ):
-                raise TransportUnavailable(f"RabbitMQ at {link.address} lost the queue of channel {parcel.target}")
             else:
                 refused += [index for index in parcel.indexes if sent.batch[index].kind != Kind.CONTROL]
+        channels = sorted({parcel.target for parcel in full if parcel.kind == Kind.QUEUE})
+        for channel in channels:
+            await self._be_there(sent.link, channel)
         return refused
+
+    async def _be_there(self, link: Link, channel: str) -> None:
+        now = self._context.clock.monotonic()
+        if now < self._there.get(channel, 0.0):
+            return
+        if not await link.has_queue(self._topology.channel_queue_name(channel)):
+            raise TransportUnavailable(f"RabbitMQ at {link.address} lost the queue of channel {channel}")
+        if len(self._there) >= _MOST_BELIEVED:
+            self._there.clear()
+        self._there[channel] = now + _BELIEVED
 
     async def _again(self, sent: _Sent, gone: Sequence[Parcel]) -> list[int]:
         """The queues of these normal channels were deleted, or have expired: make them anew."""

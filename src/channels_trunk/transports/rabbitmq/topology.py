@@ -24,6 +24,7 @@ NODE_EXPIRES = 300.0
 """How long what is for a node waits for it to come back. Seconds, as the next."""
 QUEUE_EXPIRES = 1800.0
 """How long a normal channel that nobody reads from or sends to is kept; longer if `expiry` is."""
+_MOST_MILLISECONDS = 2**32 - 1  # 49 days; RabbitMQ takes no more for x-expires
 
 # Without a limit, RabbitMQ 3 puts what is given back to the end of the queue, and RabbitMQ 4 drops it at the 20th time.
 # (-1 means "no limit" to RabbitMQ 4, and "never twice" to RabbitMQ 3.)
@@ -56,6 +57,8 @@ class Topology:
     durable: bool
     queue_type: str
     queue_expires: float
+    ledger_expires: float
+    """As long as a membership lasts: nobody may be there to keep the notes of it."""
     remote_capacity: int
 
     # --- exchanges
@@ -129,11 +132,11 @@ class Topology:
 
     def ledger(self) -> QueueSpec:
         """Notes of which normal channels there are and which groups they are in; see ledger.py."""
-        arguments: dict[str, Any] = {"x-expires": _milliseconds(2 * self.queue_expires)}
+        arguments: dict[str, Any] = {"x-expires": _milliseconds(self.ledger_expires)}
         if self.queue_type == "quorum":
             arguments |= _QUORUM
         return QueueSpec(name=f"{self.prefix}.ledger", arguments=arguments, durable=self.durable)
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+    return max(1, round(min(seconds * 1000, _MOST_MILLISECONDS)))

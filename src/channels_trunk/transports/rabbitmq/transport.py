@@ -41,8 +41,10 @@ __all__ = ["RabbitMQTransport"]
 _TAG = "node"
 _MAINTAIN_EVERY = 15.0
 _SOON = 1.0
-# How often one node or another looks for memberships whose time is over though the node that made them is gone.
+# How often each node sees to all memberships, whoever made them: at least so often in the time in which a queue expires
+# that nobody uses, so that one is kept, and what was sent to it a moment ago with it, though any node may be killed.
 _THOROUGHLY_EVERY = 600.0
+_THOROUGH_LOOKS = 6
 
 
 class RabbitMQTransport(ReadableTransport, StartingTransport):
@@ -78,13 +80,11 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         )
         self._link = link
         self._ledger = Ledger(link)
-        self._workers = Workers(link, self._ledger, complained=self._complained)
+        self._workers = Workers(link, self._ledger, complained=self._complained, gone=self._queues_gone)
         with self._translating(link, opening=not self._opened_before):
             reason = await self._take_part(link)
         self._opened_before = link.is_open = True
-        if reason:
-            self._gap = reason
-            self._members.doubt()
+        self._gap = reason or self._gap
 
     def _begin(self, context: NodeContext) -> None:
         self._context = context
@@ -95,6 +95,9 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._giving_back = GivingBack(context, self._settings)
 
     async def _take_part(self, link: Link) -> str:
+        comes_back = self._place.is_taken
+        if comes_back and not await link.has_exchange(self._settings.topology.groups_exchange):
+            self._place.doubt("the exchange for groups was deleted while this process was not connected")
         await make_exchanges(link, self._complained)
         if reason := await self._place.take(link):
             self._hearing.forget()
@@ -105,8 +108,16 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
             channel.on_closed = lambda error: self._channel_closed(link, error)
         await inbox.limit(self._settings.prefetch_count)
         await inbox.consume(self._place.queue.name, _TAG)
-        await self._members.restore(link, self._workers)
+        if reason or not (comes_back or await self.peers()):
+            # Who comes first when nobody was there finds members whose queues have expired.
+            await self._members.restore(link, self._workers, self._ledger)
+        elif comes_back:
+            self._members.doubt()
         return reason
+
+    def _queues_gone(self) -> None:
+        self._members.doubt()
+        self._context.sink.maintain_soon()
 
     def _connection_lost(self, error: AmqpError) -> None:
         if self._link is not None:
@@ -335,7 +346,8 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         is_thorough = 0 < self._thorough_at <= now
         if is_thorough or not self._thorough_at:
             # Not every node at the same time.
-            self._thorough_at = now + _THOROUGHLY_EVERY * random.uniform(0.5, 1.5)
+            every = min(_THOROUGHLY_EVERY, self._settings.topology.queue_expires / _THOROUGH_LOOKS)
+            self._thorough_at = now + every * random.uniform(0.5, 1.5)
         with self._translating(link):
             if reason := await self._place.look_after(link):
                 self._context.sink.gap(reason)
@@ -344,4 +356,5 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
             await self._giving_back.give_again(link, self._workers)
         if self._giving_back:
             return _SOON
-        return max(0.0, min(_MAINTAIN_EVERY, self._members.next_end() - self._context.clock.wall()))
+        until_end = self._members.next_end() - self._context.clock.wall()
+        return max(0.0, min(_MAINTAIN_EVERY, until_end, self._thorough_at - self._context.clock.monotonic()))

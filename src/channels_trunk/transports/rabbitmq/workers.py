@@ -5,7 +5,7 @@ twice. If the connection is lost in between, what is being claimed may be lost, 
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from channels_trunk.aside import logger
 from channels_trunk.envelope import Envelope
@@ -24,36 +24,43 @@ __all__ = ["Workers"]
 
 # Who has used more of them lately gives each a name of its own: a queue that is declared again is only found there.
 _MOST_REMEMBERED = 10_000
+# A queue that is used is renewed so often in the time in which it would expire: what was sent last has most of that.
+_RENEWALS = 4
 
 
 class Workers:
     """Made for each connection; everything runs on the hub's loop."""
 
-    def __init__(self, link: Link, ledger: Ledger, *, complained: set[str]) -> None:
+    def __init__(
+        self, link: Link, ledger: Ledger, *, complained: set[str], gone: Callable[[], None] = lambda: None
+    ) -> None:
         self._link = link
         self._ledger = ledger
         self._complained = complained
-        self._declared: set[str] = set()  # and noted in the ledger
-        self._consuming = Consuming(link, gone=self._declared.difference_update)
+        self._tell_gone = gone  # that queues may be gone, and what was bound to them
+        self._until: dict[str, float] = {}  # monotonic seconds; of queues that are there and noted: when to renew them
+        self._renew_after = link.settings.topology.queue_expires / _RENEWALS
+        self._consuming = Consuming(link, gone=self._may_be_gone)
 
     # --- queues
 
     async def declare(self, channels: Iterable[str]) -> None:
-        """See to it that there are queues for these channels."""
+        """See to it that there are queues for these channels, which do not expire soon."""
         for channel in channels:
-            if channel not in self._declared:
-                await self.keep(channel)
+            if not self.has_declared(channel):
+                until = self._link.context.clock.monotonic() + self._renew_after
+                await self.renew(channel)
                 await self._ledger.note_channels([channel])
-                if len(self._declared) >= _MOST_REMEMBERED:
-                    self._declared.clear()
-                self._declared.add(channel)
+                if len(self._until) >= _MOST_REMEMBERED:
+                    self._until.clear()
+                self._until[channel] = until
 
     def has_declared(self, channel: str) -> bool:
-        """Whether its queue is there, as far as can be known. Any thread."""
-        return channel in self._declared
+        """Whether its queue is there, as far as can be known, and will not expire soon. Any thread."""
+        return self._link.context.clock.monotonic() < self._until.get(channel, 0.0)
 
-    async def keep(self, channel: str) -> None:
-        """Declare its queue whether it is there or not; it expires later so."""
+    async def renew(self, channel: str) -> None:
+        """Declare its queue whether it is there or not; its time to expire begins anew so."""
         spec = self._link.settings.topology.channel_queue(channel, self._link.context.capacity_of(channel))
         if not await self._link.declare(spec) and channel not in self._complained:
             self._complained.add(channel)
@@ -62,10 +69,17 @@ class Workers:
                 "until it is deleted, or expires because nobody uses it",
                 spec.name,
             )
+        if self._link.settings.topology.queue_type == "quorum":
+            await self._link.renew(spec.name)
 
     def forget(self, channel: str) -> None:
         """Its queue is gone."""
-        self._declared.discard(channel)
+        self._may_be_gone([channel])
+
+    def _may_be_gone(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            self._until.pop(channel, None)
+        self._tell_gone()
 
     # --- claiming
 

@@ -1,21 +1,31 @@
-"""Notes say the same in whatever order they are read: some come back, behind others, when who read them was killed."""
+"""What notes say together, though some come back, behind others, when who read them was killed."""
+
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels_trunk.transports.rabbitmq.ledger import _GONE, Notes, _Note
+from channels_trunk.transports.rabbitmq.ledger import _GONE, Notes, _Note, _shortened
 
 NAMES = st.sampled_from(["a", "b"])
 TIMES = st.sampled_from([1.0, 2.0, 3.0])
 OF_CHANNELS = st.builds(_Note, TIMES, NAMES, st.just(""), st.sampled_from([0.0, _GONE]))
 
 
-def settled(notes: list[_Note]) -> Notes:
+NOW, REMEMBER = 100.0, 50.0
+MEMBER = ("group", "a")
+
+
+def settled(notes: list[_Note], **how: Any) -> Notes:
     found = Notes()
     for note in notes:
         found.add(note)
-    found.settle()
+    found.settle(NOW, remember=REMEMBER, **how)
     return found
+
+
+def member(at: float, ends: float) -> _Note:
+    return _Note(at, "a", "group", ends)
 
 
 @given(notes=st.lists(OF_CHANNELS), data=st.data())
@@ -35,3 +45,44 @@ def test_a_channel_is_there_that_was_noted_after_the_time_until_which_notes_hold
 
 def test_a_note_that_cannot_be_read_is_none() -> None:
     assert settled([_Note(0.0, ""), _Note(5.0, "")]).channels == {}
+
+
+@given(at=st.lists(st.floats(60, 200), min_size=1), ended=st.booleans())
+def test_the_latest_note_of_a_membership_holds_whatever_time_it_was_where_it_was_written(
+    at: list[float], ended: bool
+) -> None:
+    notes = [member(time, ends=500.0 if ended else 0.0) for time in at] + [member(60.0, ends=0.0 if ended else 500.0)]
+    assert settled(notes).bindings() == {MEMBER: not ended}
+
+
+@given(
+    old=st.lists(st.booleans()),
+    meanwhile=st.lists(st.booleans()),
+    later=st.lists(st.booleans()),
+    was_killed=st.booleans(),
+)
+def test_notes_that_are_written_while_others_are_shortened_hold_more(
+    old: list[bool], meanwhile: list[bool], later: list[bool], was_killed: bool
+) -> None:
+    def of(words: list[bool]) -> list[_Note]:
+        return [member(90.0, ends=500.0 if word else 0.0) for word in words]
+
+    short = _shortened(settled(of(old)))
+    # What was not acknowledged comes again.
+    notes = [*(of(old) if was_killed else ()), *of(meanwhile), *short, *of(later)]
+    words = [*old, *meanwhile, *later]
+    assert settled(notes).bindings() == ({MEMBER: words[-1]} if words else {})
+    assert settled(_shortened(settled(notes))).bindings() == settled(notes).bindings()
+
+
+def test_a_membership_that_is_over_is_remembered_for_some_time() -> None:
+    for notes, how in (
+        ([member(10.0, ends=NOW)], {}),
+        ([member(10.0, ends=500.0)], {"end_members": True}),
+        ([member(NOW - REMEMBER + 1, ends=0.0)], {}),
+    ):
+        found = settled(notes, **how)
+        assert found.bindings() == {MEMBER: False}
+        assert not found.members
+        assert settled(_shortened(found)).bindings() == {MEMBER: False}
+    assert settled([member(NOW - REMEMBER, ends=0.0)]).bindings() == {}

@@ -36,7 +36,7 @@ async def test_a_queue_whose_removal_takes_long_is_not_waited_for(monkeypatch: p
     codec = Codec(serializer_format="msgpack", cipher=None)
     context = NodeContext(new_node_id(), "asgi", codec, RecordingSink(), FakeClock().as_clock(), lambda _channel: 100)
     place = Place(context, TOPOLOGY)
-    place._is_taken = True
+    place.is_taken = True
     desk = Desk()
     async with asyncio.timeout(20):
         await place.leave(cast("Link", SimpleNamespace(desk=desk)))

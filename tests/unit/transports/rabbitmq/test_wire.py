@@ -1,5 +1,6 @@
 """AMQP as bytes, and what of it goes out for which envelopes."""
 
+import math
 import struct
 
 import pytest
@@ -26,6 +27,7 @@ TOPOLOGY = Topology(
     durable=True,
     queue_type="classic",
     queue_expires=60,
+    ledger_expires=120,
     remote_capacity=9,
 )
 ONE, TWO = "tkaaaaaaaaaaaaaaaa", "tkbbbbbbbbbbbbbbbb"
@@ -135,9 +137,16 @@ def test_what_has_expired_goes_at_once() -> None:
 def test_leases_name_their_node() -> None:
     assert TOPOLOGY.node_of_lease(TOPOLOGY.lease(ONE, 12).name) == ONE
     longest = Topology(
-        prefix="p" * 100, groups_exchange="g", durable=True, queue_type="quorum", queue_expires=1, remote_capacity=1
+        prefix="p" * 100,
+        groups_exchange="g",
+        durable=True,
+        queue_type="quorum",
+        queue_expires=1,
+        ledger_expires=math.inf,
+        remote_capacity=1,
     )
     spec = longest.channel_queue("c" * 99, 2**62)
     assert len(spec.name) <= 255
     assert spec.arguments["x-max-length"] == 2**31 - 1
     assert spec.arguments["x-queue-type"] == "quorum"
+    assert longest.ledger().arguments["x-expires"] == 2**32 - 1

@@ -1,0 +1,94 @@
+"""How long the broker keeps the queue of a normal channel: for as long as it is used, and not for ever."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from channels_trunk.layers import RabbitMQChannelLayer, rabbitmq
+from channels_trunk.testing import eventually
+from channels_trunk.testing.commands import in_thread
+from tests.integration.rabbitmq.conftest import HELLO, MakeLayer
+from tests.integration.rabbitmq.test_operator import listed
+from tests.plugins.servers import RabbitServer, on_every_rabbitmq
+
+pytestmark = [pytest.mark.timeout(180), on_every_rabbitmq]
+EXPIRES = 6.0
+EXPIRY = 3.0
+EVERY = 0.5
+# A quorum queue looks every 5 seconds whether it has expired.
+WELL_AFTER = 2 * EXPIRES + 6
+Make = Callable[[], RabbitMQChannelLayer]
+
+
+async def what_was_sent_last_is_there_however_long_nobody_reads(make: Make) -> None:
+    sender, reader = make(), make()
+    loop = asyncio.get_running_loop()
+    sent: list[tuple[float, int]] = []
+    end = loop.time() + WELL_AFTER
+    while loop.time() < end:
+        at = loop.time()
+        await sender.send("jobs", {"type": "job", "number": len(sent)})
+        sent.append((at, len(sent)))
+        await asyncio.sleep(EVERY)
+    got: list[int] = []
+    while not got or got[-1] != sent[-1][1]:
+        got.append((await asyncio.wait_for(reader.receive("jobs"), 20))["number"])
+    young = {number for at, number in sent if at > loop.time() - EXPIRY}
+    assert young <= set(got)
+    assert got == sorted(got)
+    assert sender.stats().gaps_total == reader.stats().gaps_total == 0
+
+
+async def a_member_stays_one_though_nobody_reads_and_who_made_it_one_is_gone(make: Make) -> None:
+    gone, other, reader = make(), make(), make()
+    await other.new_channel()
+    await gone.group_add("group", "jobs")
+    await gone.close()
+    await asyncio.sleep(WELL_AFTER)
+    await other.group_send("group", HELLO)
+    assert await asyncio.wait_for(reader.receive("jobs"), 20) == HELLO
+    # It was never away.
+    assert other.stats().gaps_total == reader.stats().gaps_total == 0
+
+
+async def a_worker_that_waits_stays_a_member(make: Make) -> None:
+    worker, sender = make(), make()
+    await worker.group_add("group", "jobs")
+    waiting = asyncio.ensure_future(worker.receive("jobs"))
+    await asyncio.sleep(WELL_AFTER)
+    for _ in range(2):
+        await sender.group_send("group", HELLO)
+    assert await asyncio.wait_for(waiting, 20) == HELLO
+    assert await asyncio.wait_for(worker.receive("jobs"), 20) == HELLO
+    assert worker.stats().gaps_total == 0
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_the_queue_of_a_normal_channel_is_there_for_as_long_as_it_is_used(
+    make_layer: MakeLayer, broker: RabbitServer, url: str, monkeypatch: pytest.MonkeyPatch, queue_type: str
+) -> None:
+    monkeypatch.setattr(rabbitmq, "QUEUE_EXPIRES", EXPIRES)
+    once = make_layer(prefix="once", expiry=EXPIRY, queue_type=queue_type)
+    await once.send("once", HELLO)
+    scenarios = (
+        what_was_sent_last_is_there_however_long_nobody_reads,
+        a_member_stays_one_though_nobody_reads_and_who_made_it_one_is_gone,
+        a_worker_that_waits_stays_a_member,
+    )
+    await asyncio.gather(
+        *(
+            scenario(partial(make_layer, prefix=f"p{number}", expiry=EXPIRY, queue_type=queue_type))
+            for number, scenario in enumerate(scenarios)
+        )
+    )
+
+    async def is_gone() -> bool:
+        names = [row[0] for row in await in_thread(lambda: listed(broker, url, "queues", "name"))]
+        return "once.channel.once" not in names
+
+    await eventually(is_gone, within=60)
+    # And it is there again for who uses it again.
+    await once.send("once", HELLO)
+    assert await asyncio.wait_for(once.receive("once"), 20) == HELLO
