@@ -1,12 +1,13 @@
 """Random programmes for any channel layer, held against a reference: see ModelSuite.
 
 - `steps`: what a programme consists of;
-- `reference`: what each step may come to;
+- `reference`: what each step may come to; `allowances`: where that may be more than one thing;
 - `programmes`: random ones, and shorter ones of those that fail;
 - `runner`: runs them on the nodes of a layer.
 """
 
-from channels_trunk.testing.model.reference import Allowance, Difference, Reference
+from channels_trunk.testing.model.allowances import Allowance
+from channels_trunk.testing.model.reference import Difference, Reference
 from channels_trunk.testing.model.runner import Engine
 from channels_trunk.testing.model.steps import (
     Add,

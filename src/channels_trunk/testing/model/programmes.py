@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from channels_trunk.testing.features import Features
 from channels_trunk.testing.model.steps import (
@@ -34,7 +34,7 @@ _HOWS: tuple[How, ...] = ("one by one", "one by one", "in one tick", "in one tic
 # How often each kind of step is drawn; each programme changes these numbers, and leaves some kinds out.
 _WEIGHTS: dict[str, float] = {
     "send": 12, "add": 8, "discard": 5, "receive": 10, "listen": 2, "stop": 2, "new": 0.7,
-    "flush": 0.8, "close": 0.8, "renew": 0.4, "kill": 0.4, "cut": 0.6, "expire": 0.05, "lose": 0.1,
+    "flush": 0.8, "close": 0.8, "renew": 0.4, "kill": 0.4, "cut": 0.6, "expire": 2, "lose": 0.1,
 }  # fmt: skip
 
 
@@ -71,6 +71,10 @@ class Scope:
             remote=features.remote_group_add,
             ways_to_lose=tuple(ways_to_lose),
         )
+
+    def with_expiry(self) -> "Scope":
+        """Return the same with messages that expire, and without what takes long."""
+        return replace(self, kinds=self.kinds - {"kill", "renew", "cut", "lose"} | {"expire"})
 
 
 class Names:
@@ -114,6 +118,8 @@ def draw_programme(seed: str, scope: Scope, *, size: int = 60) -> Programme:
     rng = random.Random(seed)
     names = Names(rng, scope)
     weights = {kind: weight * rng.choice((0, 0.5, 1, 1, 3)) for kind, weight in _WEIGHTS.items() if kind in scope.kinds}
+    if "expire" in weights:
+        weights["expire"] = _WEIGHTS["expire"]
     weights |= {"send": _WEIGHTS["send"], "receive": max(1, weights["receive"]), "add": max(1, weights["add"])}
     drawn = rng.choices(list(weights), list(weights.values()), k=size)
     return Programme(tuple(_step(kind, rng, names) for kind in drawn), nodes=scope.nodes)

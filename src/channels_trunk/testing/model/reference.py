@@ -1,44 +1,32 @@
 """The reference: what each step of a programme may come to. Pure: it neither sends nor waits.
 
-It knows of each message in which channels it has to arrive (`sure`) or may arrive, and what may come before what. A
-step whose outcome the documents leave open is in `Allowance`; everything else has one right outcome.
+It knows of each message in which channels it has to arrive (`sure`) or may arrive, and what may come before what. Where
+the documents leave an outcome open, an Allowance is named; everything else has one right outcome.
 """
 
-import enum
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from channels_trunk.testing.model.steps import is_small, owner_of
 
-__all__ = ["Allowance", "Difference", "Entry", "Reference"]
+__all__ = ["GAP", "Difference", "Entry", "Reference"]
+
+GAP = 0
+"""The number of the gap event."""
 
 
 class Difference(AssertionError):
     """The layer did what the reference does not allow."""
 
 
-class Allowance(enum.Enum):
-    """Where two outcomes are right: the sentence of docs/explanation/guarantees.md that says so."""
-
-    JOINS = "a channel that joins may get a message that another process sent a moment before"
-    LEAVES = "a channel that leaves may go without a message that another process sent a moment before"
-    SEVERAL_READERS = "they come behind younger ones"
-    READER_KILLED = "the receiver's process dies"
-    FULL_MEMBER = "a group has a member whose channel is full"
-    SEVERAL_FILL = "several processes fill one channel at the same moment"
-    HEARS_LATE = "Another process may hear a little late that a channel has room again"
-    RECEIVED_BEFORE = "A receive() that was waiting may have its message already"
-
-
 @dataclass(slots=True)
 class Entry:
-    """A message that has to arrive in a channel, or may."""
+    """A message that has to arrive in a channel, or may. `sender` is a node's life, which ends when it is replaced."""
 
     number: int
     sender: int
-    """A node's life: another comes with each that takes its place."""
-    group: str
+    group: str = ""
     sure: bool = True
 
 
@@ -55,8 +43,9 @@ class Reference:
         self.listening: set[tuple[int, str]] = set()
         self._taken: dict[str, set[int]] = defaultdict(set)
         self._readers: dict[str, set[int]] = defaultdict(set)
-        self._sent: list[Entry] = []  # to groups, since the last flush
-        # By sender and receiver: the newest message that the receiver had, or could not have any more.
+        self._gaps: set[str] = set()  # channels that were told of a gap
+        self._sent: list[Entry] = []  # to groups, as long as they may be on their way
+        # By sender and receiver: the newest message that the receiver had; by life: the newest when it opened.
         self._seen: dict[tuple[int, int], int] = {}
         self._born: dict[int, int] = defaultdict(int)
 
@@ -78,49 +67,40 @@ class Reference:
         """Return whether the channel has room for sure."""
         return not is_small(channel) or len(self.entries[channel]) < self._small
 
-    def send(self, node: int, channel: str, number: int, *, taken: bool) -> None:
-        """A node sent a message to a channel, which was taken, or refused as the channel was full."""
-        entry = Entry(number, self.use(node), "")
-        if owner_of(channel) in self.closed:
+    def send(self, node: int, channel: str, number: int, *, taken: bool | None) -> None:
+        """A node sent a message to a channel; it was taken, or refused as the channel was full, or nobody tells."""
+        entry = Entry(number, self.use(node), sure=taken or self.has_room(channel))
+        is_full = self._is_full_for(entry, channel)
+        if owner_of(channel) in self.closed:  # Allowance.CLOSED
             return
-        if not taken and self.has_room(channel):
+        if taken is False and self.has_room(channel):
             raise Difference(f"node {node} was told for good that {channel} is full: {self._said(channel)}")
-        if taken and self._is_full_for(entry.sender, channel):
-            raise Difference(f"{channel} took a message of node {node} though it was full: {self._said(channel)}")
-        if taken:
+        if taken and is_full:
+            raise Difference(f"{channel} took message {number}, though it was full: {self._said(channel)}")
+        if taken is not False and not is_full:
             self.entries[channel].append(entry)
 
     def fence(self, node: int, channel: str, number: int) -> None:
         """A node sent a message to a channel that is being received from, and that has room now or then."""
-        self.entries[channel].append(Entry(number, self.use(node), ""))
-
-    def send_untold(self, node: int, channel: str, number: int) -> None:
-        """A node sent a message to a channel; nobody tells whether it was taken."""
-        self._put(channel, Entry(number, self.use(node), ""))
+        self.entries[channel].append(Entry(number, self.use(node)))
 
     def group_send(self, node: int, group: str, number: int) -> None:
         """A node sent a message to a group."""
-        entry = Entry(number, self.use(node), group)
-        self._sent.append(entry)
+        self._sent.append(Entry(number, self.use(node), group))
         for channel in self.members[group]:
-            self._put(channel, replace(entry))
+            entry = replace(self._sent[-1], sure=self.has_room(channel))  # Allowance.FULL_MEMBER
+            if owner_of(channel) not in self.closed and not self._is_full_for(entry, channel):
+                self.entries[channel].append(entry)
 
-    def _put(self, channel: str, entry: Entry) -> None:
-        if owner_of(channel) not in self.closed and not self._is_full_for(
-            entry.sender, channel, by_all=bool(entry.group)
-        ):
-            entry.sure = self.has_room(channel)  # Allowance.FULL_MEMBER
-            self.entries[channel].append(entry)
-
-    def _is_full_for(self, sender: int, channel: str, *, by_all: bool = False) -> bool:
-        """Whether the channel is full for sure, as far as this sender has to know (Allowance.SEVERAL_FILL)."""
-        held = [entry for entry in self.entries[channel] if entry.sure]
+    def _is_full_for(self, entry: Entry, channel: str) -> bool:
+        held = [held for held in self.entries[channel] if held.sure]
         owner = owner_of(channel)
-        if owner is not None and (by_all or self.lives[owner] == sender):
-            held = [entry for entry in held if not self._on_its_way(entry, channel)]
+        if owner is not None and not entry.group and entry.sender != self.lives[owner]:
+            # Allowance.WINDOWS; a window begins anew when its layer opens.
+            born = self._born[entry.sender]
+            held = [e for e in held if e.sender == entry.sender and not e.group and e.number > born]
         elif owner is not None:
-            # Its window, which begins anew when it opens.
-            held = [e for e in held if e.sender == sender and not e.group and e.number > self._born[sender]]
+            held = [held for held in held if not self._on_its_way(held, channel)]
         listeners = sum(listened == channel for _, listened in self.listening)
         return is_small(channel) and len(held) - listeners >= self._small
 
@@ -138,12 +118,14 @@ class Reference:
     def received(self, node: int, channel: str, number: int) -> None:
         """A node received this message."""
         entries = self.entries[channel]
+        self._readers[channel].add(node)
         entry = next((entry for entry in entries if entry.number == number), None)
         if entry is None:
+            if number == GAP and channel in self._gaps:
+                return  # once more
             word = "a second time" if number in self._taken[channel] else "which was not for it"
             raise Difference(f"{channel} got message {number} {word}: {self._said(channel)}")
-        self._readers[channel].add(node)
-        if owner_of(channel) is not None or len(self._readers[channel]) == 1:
+        if owner_of(channel) is not None or len(self._readers[channel]) == 1:  # or Allowance.SEVERAL_READERS
             self._leave_behind(channel, entry)
         entries.remove(entry)
         self._taken[channel].add(number)
@@ -159,10 +141,11 @@ class Reference:
                     raise Difference(f"{channel} got {entry.number} before {before.number}: {self._said(channel)}")
                 entries.remove(before)
 
-    def fenced(self, channel: str, nodes: Collection[int]) -> None:
+    def fenced(self, channel: str, nodes: Iterable[int]) -> None:
         """What these nodes sent last to the channel has come, and so what they sent before came or will not."""
         lives = {self.lives[node] for node in nodes}
-        self.entries[channel] = [e for e in self.entries[channel] if e.sure or e.sender not in lives]
+        if owner_of(channel) is not None or len(self._readers[channel]) == 1:
+            self.entries[channel] = [e for e in self.entries[channel] if e.sure or e.sender not in lives]
 
     # --- groups
 
@@ -172,58 +155,25 @@ class Reference:
         if owner_of(channel) in self.closed or channel in self.members[group]:
             return
         self.members[group].add(channel)
-        if owner_of(channel) is None:
-            return
-        known = self._taken[channel] | {entry.number for entry in self.entries[channel]}
-        late = [e for e in self._sent if e.group == group and e.sender != by and e.number not in known]
-        late = [replace(entry, sure=False) for entry in late if self._on_its_way(entry, channel)]  # Allowance.JOINS
-        self.entries[channel] = sorted([*self.entries[channel], *late], key=lambda entry: entry.number)
+        if owner_of(channel) is not None:
+            known = self._taken[channel] | {entry.number for entry in self.entries[channel]}
+            late = [e for e in self._sent if e.group == group and e.sender != by and e.number not in known]
+            late = [replace(entry, sure=False) for entry in late if self._on_its_way(entry, channel)]  # Allowance.JOINS
+            self.entries[channel] = sorted([*self.entries[channel], *late], key=lambda entry: entry.number)
 
     def discard(self, node: int, group: str, channel: str) -> None:
         """A node took a channel out of a group."""
         by = self.use(node)
         self.members[group].discard(channel)
-        if owner_of(channel) is not None:
-            for entry in self.entries[channel]:
-                if entry.group == group and entry.sender != by and self._on_its_way(entry, channel):
-                    entry.sure = False  # Allowance.LEAVES
+        for entry in self.entries[channel] if owner_of(channel) is not None else ():
+            if entry.group == group and entry.sender != by and self._on_its_way(entry, channel):
+                entry.sure = False  # Allowance.LEAVES
+
+    def _leave_all(self, channels: Collection[str]) -> None:
+        for members in self.members.values():
+            members.difference_update(channels)
 
     # --- what befalls nodes and the engine
-
-    def flush(self, node: int) -> None:
-        """A node flushed."""
-        self.use(node)
-        self.members.clear()
-        self._sent.clear()
-        for channel in self.entries:
-            self._empty(channel)
-
-    def close(self, node: int) -> None:
-        """A node closed its layer."""
-        self.closed.add(node)
-        for channel in [channel for channel in self.entries if owner_of(channel) == node]:
-            self._empty(channel)
-        self._leave_all(node)
-
-    def replaced(self, node: int, *, killed: bool) -> None:
-        """Another node came in the place of this one."""
-        self.closed.discard(node)
-        self.listening = {(listener, channel) for listener, channel in self.listening if listener != node}
-        self._leave_all(node)
-        for channel, readers in self._readers.items():
-            if killed and node in readers:  # Allowance.READER_KILLED
-                self._doubt(channel)
-        for channel in [channel for channel in self.entries if owner_of(channel) == node]:
-            self.renamed(channel)
-        self.lives[node] = max(self.lives) + 1
-        self._born[self.lives[node]] = self._numbers
-
-    def renamed(self, channel: str) -> None:
-        """The name stands for another channel, or for none."""
-        self.entries[channel], self._taken[channel] = [], set()
-        self.listening = {(node, listened) for node, listened in self.listening if listened != channel}
-        for channels in self.members.values():
-            channels.discard(channel)
 
     def listen(self, node: int, channel: str) -> None:
         """A node began to receive."""
@@ -231,19 +181,69 @@ class Reference:
         self.listening.add((node, channel))
         self._readers[channel].add(node)
 
-    def _leave_all(self, node: int) -> None:
-        for channels in self.members.values():
-            channels -= {channel for channel in channels if owner_of(channel) == node}
+    def flush(self, node: int) -> None:
+        """A node flushed."""
+        self.use(node)
+        self.members.clear()
+        self._sent.clear()
+        self._empty(self.entries)
 
-    def _empty(self, channel: str) -> None:
-        if any(listened == channel for _, listened in self.listening):
-            self._doubt(channel)  # Allowance.RECEIVED_BEFORE
-        else:
-            self.entries[channel].clear()
+    def close(self, node: int) -> None:
+        """A node closed its layer."""
+        self.closed.add(node)
+        self._empty(self._own(node))
+        self._leave_all(self._own(node))
 
-    def _doubt(self, channel: str) -> None:
-        for entry in self.entries[channel]:
-            entry.sure = False
+    def replaced(self, node: int, *, killed: bool) -> None:
+        """Another node came in the place of this one."""
+        self.closed.discard(node)
+        self.listening = {(listener, channel) for listener, channel in self.listening if listener != node}
+        for channel in self._own(node):
+            self.renamed(channel)
+        if killed:  # Allowance.READER_KILLED
+            self._doubt(channel for channel, readers in self._readers.items() if node in readers)
+        self.lives[node] = max(self.lives) + 1
+        self._born[self.lives[node]] = self._numbers
+
+    def renamed(self, channel: str) -> None:
+        """The name stands for another channel, or for none."""
+        self.entries[channel], self._taken[channel] = [], set()
+        self.listening = {(node, listened) for node, listened in self.listening if listened != channel}
+        self._leave_all({channel})
+
+    def expired(self) -> None:
+        """So much time passed that every message is too old; nobody listens, and each channel was fenced."""
+        self._leave_all({name for name in self.entries if owner_of(name) is not None and self.is_sure(name)})
+        self._sent.clear()
+        self._empty(self.entries)
+
+    def lost(self) -> None:
+        """The engine lost what it held, and every node has noticed (Allowance.LOST)."""
+        normal = {name for name in {*self.entries, *set().union(*self.members.values())} if owner_of(name) is None}
+        self._leave_all(normal)
+        self._empty(normal)
+        for entries, channel in ((self.entries[name], name) for name in {*self.entries} - normal):
+            for entry in entries:
+                entry.sure = entry.sure and not self._on_its_way(entry, channel)
+        for channel in set().union(*self.members.values()):
+            self.entries[channel].append(Entry(GAP, -1, sure=self.has_room(channel)))
+            self._gaps.add(channel)
+
+    def _own(self, node: int) -> set[str]:
+        return {name for name in {*self.entries, *set().union(*self.members.values())} if owner_of(name) == node}
+
+    def _empty(self, channels: Iterable[str]) -> None:
+        listened = {channel for _, channel in self.listening}
+        for channel in channels:
+            if channel in listened:
+                self._doubt([channel])  # Allowance.RECEIVED_BEFORE
+            else:
+                self.entries[channel].clear()
+
+    def _doubt(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            for entry in self.entries[channel]:
+                entry.sure = False
 
     def _said(self, channel: str) -> str:
         texts = [f"{e.number}{'' if e.sure else '?'} of {e.sender}" for e in self.entries[channel]]

@@ -2,20 +2,24 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from channels_trunk.testing.layer import Message
-from channels_trunk.testing.model.reference import Difference, Reference
+from channels_trunk.testing.model.reference import GAP, Difference, Reference
 from channels_trunk.testing.model.steps import (
     GROUPS,
     Add,
     Close,
     Cut,
     Discard,
+    Expire,
     Flush,
     Kill,
     Listen,
+    Lose,
     New,
     Programme,
     Receive,
@@ -35,6 +39,7 @@ __all__ = ["SMALL", "Engine", "Run", "Stage"]
 
 SMALL = 3
 """The capacity of the channels that hold few messages."""
+_GAP_EVENT = "gap"
 CAPACITY = {"small*": SMALL, "*.small*": SMALL}
 
 
@@ -57,45 +62,64 @@ class Stage:
         self.nodes: list[Peer] = []
         self.within = 20.0
         """How many seconds to wait for a message that has to come."""
+        self.gaps: list[int] = []
+        """How many gaps each node was right to count."""
+        self.expiry: float | None = None
+        self._config: dict[str, Any] = {}
         self._count = nodes
         self._runs = itertools.count(1)
 
-    async def open(self) -> None:
+    async def open(self, *, expiry: float | None = None) -> None:
         """Start the nodes."""
-        self.nodes = await self.rig.peers(self._count, channel_capacity=CAPACITY)
+        self._config = {"channel_capacity": CAPACITY} | ({} if expiry is None else {"expiry": expiry})
+        self._config |= {"gap_event": _GAP_EVENT} if self.rig.features.statistics else {}
+        self.expiry = expiry
+        self.nodes = await self.rig.peers(self._count, **self._config)
+        self.gaps = [0] * self._count
 
-    async def renew(self, node: int) -> None:
-        """End a node in good order, and put another in its place."""
-        await self.nodes[node].stop()
-        self.nodes[node] = await self.rig.peer(channel_capacity=CAPACITY)
-
-    async def kill(self, node: int) -> None:
-        """Kill a node, and put another in its place."""
+    async def replace(self, node: int, *, kill: bool = False) -> None:
+        """End a node, in good order or not, and put another in its place."""
         peer = self.nodes[node]
-        assert isinstance(peer, ProcessPeer)
-        peer.kill()
-        await peer.gone()
-        self.nodes[node] = await self.rig.peer(channel_capacity=CAPACITY)
+        if kill:
+            assert isinstance(peer, ProcessPeer)
+            peer.kill()
+            await peer.gone()
+        else:
+            await peer.stop()
+        self.nodes[node] = await self.rig.peer(**self._config)
+        self.gaps[node] = 0
+
+    async def count_gaps(self) -> list[int]:
+        """Return how many gaps each node has counted."""
+        if not self.rig.features.statistics:
+            return self.gaps
+        return [(await node.call("stats"))["gaps_total"] for node in self.nodes]
 
     async def renew_all(self) -> None:
         """Replace every node, as nobody knows what a programme that failed has left behind."""
+        await self.close()
+        await self.open(expiry=self.expiry)
+
+    async def close(self) -> None:
+        """End every node."""
         old, self.nodes = self.nodes, []
         await asyncio.gather(*(peer.stop() for peer in old), return_exceptions=True)
-        await self.open()
 
     async def run(self, programme: Programme) -> None:
         """Run a programme; raises Difference, naming the step."""
         run = Run(self, f"r{next(self._runs)}")
-        for index, step in enumerate(programme.steps):
+        for index, step in enumerate([*programme.steps, None]):
+            where = "at the end" if step is None else f"at step {index}, {step!r}"
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(self.within * 3):
-                    await run.do(step)
+                    await (run.end() if step is None else run.do(step))
             except Exception as error:
-                raise Difference(f"at step {index}, {step!r}: {error!r}") from error
-        try:
-            await run.end()
-        except Exception as error:
-            raise Difference(f"at the end: {error!r}") from error
+                if self.expiry is not None and began - run.since > self.expiry / 2:
+                    # A slow machine: what was not received may have been too old by now.
+                    await self.renew_all()
+                    return
+                raise Difference(f"{where}: {_told(error)}") from error
 
 
 class Run:
@@ -106,6 +130,8 @@ class Run:
         self._tag = stage.rig.name(tag)
         self._reference = Reference(len(stage.nodes), small=SMALL)
         self._names: dict[str, str] = {}
+        self.since = time.monotonic()
+        """When the last message expired."""
 
     def _node(self, node: int) -> Peer:
         self._reference.use(node)
@@ -149,7 +175,7 @@ class Run:
                 await self._node(node).group_discard(await self._name(group), await self._name(channel))
                 self._reference.discard(node, group, channel)
             case Receive(node, channel):
-                await self._stop_all(channel)
+                await self._stop_all(channel=channel)
                 await self._receive(node, channel)
             case Listen(node, channel):
                 if (node, channel) not in self._reference.listening:
@@ -169,27 +195,50 @@ class Run:
                 await self._stage.nodes[node].call("close")
                 self._reference.close(node)
             case Renew(node):
-                for listener, channel in sorted(self._reference.listening):
-                    if listener == node:
-                        await self._stop(node, channel)
-                await self._stage.renew(node)
-                self._replaced(node, killed=False)
+                await self._stop_all(node=node)
+                await self._replace(node, kill=False)
             case Kill(node):
-                await self._stage.kill(node)
-                self._replaced(node, killed=True)
+                await self._replace(node, kill=True)
             case Cut():
                 assert self._stage.engine.cut is not None
                 await asyncio.to_thread(self._stage.engine.cut)
                 await asyncio.gather(*(self._reached(node) for node in self._awake()))
-            case _:
-                raise NotImplementedError(step)
+            case Expire():
+                await self._expire()
+            case Lose(way):
+                await asyncio.to_thread(self._stage.engine.ways_to_lose[way])
+                await self._lost()
+
+    async def _expire(self) -> None:
+        if self._stage.expiry is None:
+            return
+        await self._stop_all()
+        for channel in [name for name, entries in self._reference.entries.items() if entries]:
+            if not self._reference.is_sure(channel) and owner_of(channel) is not None:
+                await self._fence(owner_of(channel) or 0, channel)
+        await asyncio.sleep(self._stage.expiry * 1.05)
+        self._reference.expired()
+        self.since = time.monotonic()
+
+    async def _lost(self) -> None:
+        """Wait until every node has noticed."""
+        stage, awake = self._stage, self._awake()
+
+        async def noticed() -> bool:
+            gaps = await stage.count_gaps()
+            return all(gaps[node] > stage.gaps[node] for node in awake)
+
+        await eventually(noticed, within=stage.within, what="every node counts a gap")
+        stage.gaps = await stage.count_gaps()
+        self._reference.lost()
 
     async def _reached(self, node: int) -> None:
         peer = self._node(node)
         await eventually(lambda: peer.call("is_reached"), within=self._stage.within)
 
-    def _replaced(self, node: int, *, killed: bool) -> None:
-        self._reference.replaced(node, killed=killed)
+    async def _replace(self, node: int, *, kill: bool) -> None:
+        await self._stage.replace(node, kill=kill)
+        self._reference.replaced(node, killed=kill)
         self._names = {target: name for target, name in self._names.items() if owner_of(target) != node}
 
     def _awake(self) -> list[int]:
@@ -207,7 +256,7 @@ class Run:
             if target in GROUPS:
                 self._reference.group_send(step.node, target, number)
             elif step.how == "on commit":
-                self._reference.send_untold(step.node, target, number)
+                self._reference.send(step.node, target, number, taken=None)
             else:
                 await self._told(step.node, target, number, taken=taken)
 
@@ -233,7 +282,7 @@ class Run:
         peer, name = await self._open(node), await self._name(channel)
         if self._reference.is_sure(channel):
             message = await peer.receive(name, within=self._stage.within)
-            self._reference.received(node, channel, message["number"])
+            self._reference.received(node, channel, _number(message))
         else:
             await self._fence(node, channel)
 
@@ -250,7 +299,7 @@ class Run:
             receiving.cancel()
             raise
         for message in await receiving:
-            self._reference.received(node, channel, message["number"])
+            self._reference.received(node, channel, _number(message))
         if missing := [e.number for e in self._reference.entries[channel] if e.number in numbers]:
             raise Difference(f"{channel} did not get {missing}")
         self._reference.fenced(channel, senders)
@@ -260,10 +309,10 @@ class Run:
             raise Difference(f"node {node} was told for good that {channel} is full")
         self._reference.fence(node, channel, number)
 
-    async def _stop_all(self, channel: str) -> None:
-        for node, listened in sorted(self._reference.listening):
-            if listened == channel:
-                await self._stop(node, channel)
+    async def _stop_all(self, *, channel: str | None = None, node: int | None = None) -> None:
+        for listener, listened in sorted(self._reference.listening):
+            if channel in (None, listened) and node in (None, listener):
+                await self._stop(listener, listened)
 
     async def _stop(self, node: int, channel: str) -> None:
         if (node, channel) not in self._reference.listening:
@@ -271,25 +320,37 @@ class Run:
         message: Message | None = await self._stage.nodes[node].call("stop_listening", await self._name(channel))
         self._reference.listening.discard((node, channel))
         if message is not None:
-            self._reference.received(node, channel, message["number"])
+            self._reference.received(node, channel, _number(message))
 
     # --- the end
 
     async def end(self) -> None:
         """See that every channel holds what it has to and no more, and leave the groups."""
         for channel in sorted(self._reference.entries.keys() & self._names.keys()):
-            await self._stop_all(channel)
+            await self._stop_all(channel=channel)
             node = owner_of(channel)
             reader = len(self._stage.nodes) - 1 if node is None else node
             while self._reference.is_sure(channel):
                 await self._receive(reader, channel)
             await self._receive(reader, channel)
         await self._leave(self._reference.members)
+        gaps = await self._stage.count_gaps()
+        if gaps != self._stage.gaps:
+            told, self._stage.gaps = self._stage.gaps, gaps
+            raise Difference(f"nodes counted gaps though nothing was lost: {gaps} after {told}")
 
     async def _leave(self, members: dict[str, set[str]]) -> None:
         leaving = [(group, channel) for group in members for channel in members[group] if channel in self._names]
         for group, channel in leaving:
             await self._stage.nodes[owner_of(channel) or 0].group_discard(self._names[group], self._names[channel])
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, Difference) else repr(error)
+
+
+def _number(message: Message) -> int:
+    return GAP if message["type"] == _GAP_EVENT else int(message["number"])
 
 
 def _message(number: int) -> Message:

@@ -19,6 +19,8 @@ __all__ = ["PROGRAMMES_VARIABLE", "SEED_VARIABLE", "ModelSuite", "code_of", "fin
 PROGRAMMES_VARIABLE = "CHANNELS_TRUNK_PROGRAMMES"
 SEED_VARIABLE = "CHANNELS_TRUNK_SEED"
 _SHRINK_WITHIN = 2.0
+_LIVES = 10
+"""How many times longer than the layer's shortest `expiry` messages live in programmes in which they expire."""
 _IN_MEMORY = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 
 
@@ -68,23 +70,39 @@ class ModelSuite:
             pytest.fail(found, pytrace=False)
 
 
-def find_difference(rig: Rig, engine: Engine, *, programmes: int, within: float = 20) -> str | None:
+def find_difference(rig: Rig, engine: Engine, *, programmes: int, within: float = 20, size: int = 60) -> str | None:
     """Run so many programmes; return the first difference and the shortest programme that shows it, as code."""
-    scope = Scope.of(rig.features, processes=rig.peers_are == "process", cut=engine.cut is not None)
+    scope = Scope.of(
+        rig.features,
+        processes=rig.peers_are == "process",
+        cut=engine.cut is not None,
+        ways_to_lose=list(engine.ways_to_lose) if rig.features.statistics else [],
+    )
     found: list[str] = []
+
+    async def run(stage: Stage, seed: str, scope: Scope, size: int) -> None:
+        programme = draw_programme(seed, scope, size=size)
+        try:
+            await stage.run(programme)
+        except Difference as difference:
+            if told := await _explained(stage, programme, difference, seed):
+                found.append(told)
 
     async def main() -> None:
         stage = Stage(rig, engine)
         stage.within = rig.seconds(within)
         await stage.open()
         for index in range(programmes):
-            seed = f"{rig.seed}/{index}"
-            programme = draw_programme(seed, scope)
-            try:
-                await stage.run(programme)
-            except Difference as difference:
-                found.append(await _explained(stage, programme, difference, seed))
+            await run(stage, f"{rig.seed}/{index}", scope, size)
+            if found:
                 return
+        if rig.features.expiry:
+            # The nodes are others, as their messages live for a short time; and so are the programmes.
+            await stage.close()
+            await stage.open(expiry=rig.under_test.shortest_expiry * _LIVES)
+            for index in range(1 + programmes // 50):
+                if not found:
+                    await run(stage, f"{rig.seed}/expiry/{index}", scope.with_expiry(), size // 2)
 
     rig.run(main, within=rig.seconds(600 + 10 * programmes))
     return found[0] if found else None
@@ -120,7 +138,7 @@ def _rig(layer: LayerUnderTest, *, features: Features, seed: str, nodes_are: str
     return Rig(layer, features=features, seed=seed, peers_are=nodes_are)
 
 
-async def _explained(stage: Stage, programme: Programme, difference: Difference, seed: str) -> str:
+async def _explained(stage: Stage, programme: Programme, difference: Difference, seed: str) -> str | None:
     latest = [difference]
     stage.within = min(stage.within, stage.rig.seconds(_SHRINK_WITHIN))
     await stage.renew_all()
@@ -137,6 +155,8 @@ async def _explained(stage: Stage, programme: Programme, difference: Difference,
     if await fails(programme):
         programme = await shrunk(programme, fails)
         note = ""
+    elif stage.expiry is not None:
+        return None  # the machine stood still for as long as a message lives
     else:
         note = "It did not fail a second time: it may be a race, and the programme is as it was drawn.\n"
     code = code_of(stage.rig, programme, cut=stage.engine.cut is not None)
