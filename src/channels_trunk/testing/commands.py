@@ -186,6 +186,39 @@ class Commands:
                     missing.discard(got[-1].get("number", 0))
         return got
 
+    async def read(
+        self, channel: str, *, until: Collection[int], count: int, seed: str | None, within: float = 20
+    ) -> list[Message]:
+        """Receive until `count` of the messages with these numbers have come; return what came in time.
+
+        With a seed, receives are cancelled at random.
+        """
+        rng = random.Random(seed)
+        got: list[Message] = []
+        deadline = time.monotonic() + within * self.patience
+        while count and time.monotonic() < deadline:
+            message = await self._receive_within(channel, 0.05 * rng.random() ** 3 if seed else 0.5)
+            if message is not None:
+                got.append(message)
+                count -= message.get("number") in until
+        return got
+
+    async def is_accepted(self, channel: str, message: Message) -> bool:
+        """Return whether a channel takes a message now: it has room, and the engine is there."""
+        try:
+            return await self.has_room(channel, message)
+        except Exception:  # noqa: BLE001 - of any layer's client
+            return False
+
+    async def _receive_within(self, channel: str, seconds: float) -> Message | None:
+        task = asyncio.ensure_future(self.layer.receive(channel))
+        try:
+            await asyncio.wait([task], timeout=seconds)
+        finally:
+            task.cancel()
+        await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
+
     async def listen(self, channel: str) -> None:
         """Begin to receive from a channel; done when the receive waits."""
         self._listening[channel] = asyncio.ensure_future(self.layer.receive(channel))

@@ -24,6 +24,7 @@ from channels_trunk.testing.model.steps import (
     Send,
     Step,
     Stop,
+    is_small,
     owner_of,
 )
 
@@ -50,6 +51,7 @@ class Scope:
     """Whether a node adds and discards channels of others."""
     ways_to_lose: tuple[str, ...] = ()
     nodes: int = 3
+    at_once: bool = False
 
     @classmethod
     def of(cls, features: Features, *, processes: bool, cut: bool, ways_to_lose: Collection[str] = ()) -> "Scope":
@@ -75,6 +77,10 @@ class Scope:
     def with_expiry(self) -> "Scope":
         """Return the same with messages that expire, and without what takes long."""
         return replace(self, kinds=self.kinds - {"kill", "renew", "cut", "lose"} | {"expire"})
+
+    def acting_at_once(self) -> "Scope":
+        """Return the same for nodes that act at once."""
+        return replace(self, at_once=True, kinds=self.kinds & {"send", "add", "discard", "kill", "cut", "lose"})
 
 
 class Names:
@@ -110,7 +116,10 @@ class Names:
     def send(self) -> Step:
         count = self.rng.choice((1, 1, 1, 2, 2, 4))
         to = tuple(self.channel() if self.rng.random() < 0.4 else self.group() for _ in range(count))
-        return Send(self.node(), to, self.rng.choice(self.scope.hows) if count > 1 else "one by one")
+        how = self.rng.choice(self.scope.hows) if count > 1 else "one by one"
+        if how == "in one tick" and any(is_small(target) and owner_of(target) is not None for target in to):
+            how = "one by one"  # a send that waits until it knows of room has not been sent when the next one is
+        return Send(self.node(), to, how)
 
 
 def draw_programme(seed: str, scope: Scope, *, size: int = 60) -> Programme:
@@ -120,9 +129,11 @@ def draw_programme(seed: str, scope: Scope, *, size: int = 60) -> Programme:
     weights = {kind: weight * rng.choice((0, 0.5, 1, 1, 3)) for kind, weight in _WEIGHTS.items() if kind in scope.kinds}
     if "expire" in weights:
         weights["expire"] = _WEIGHTS["expire"]
-    weights |= {"send": _WEIGHTS["send"], "receive": max(1, weights["receive"]), "add": max(1, weights["add"])}
+    weights |= {"send": _WEIGHTS["send"], "add": max(1, weights["add"])}
+    if "receive" in weights:
+        weights["receive"] = max(1, weights["receive"])
     drawn = rng.choices(list(weights), list(weights.values()), k=size)
-    return Programme(tuple(_step(kind, rng, names) for kind in drawn), nodes=scope.nodes)
+    return Programme(tuple(_step(kind, rng, names) for kind in drawn), nodes=scope.nodes, at_once=scope.at_once)
 
 
 _GROUP_STEPS: dict[str, Callable[[int, str, str], Step]] = {"add": Add, "discard": Discard}
@@ -161,7 +172,7 @@ async def shrunk(programme: Programme, fails: Callable[[Programme], Awaitable[bo
             if left <= 0:
                 return programme
             left -= 1
-            shorter = Programme(steps, nodes=programme.nodes)
+            shorter = replace(programme, steps=steps)
             if await fails(shorter):
                 programme, smaller = shorter, True
             else:
@@ -179,6 +190,6 @@ async def _with_less_to_send(programme: Programme, fails: Callable[[Programme], 
                 assert isinstance(kept, Send)
                 less = Send(kept.node, kept.to[:place] + kept.to[place + 1 :], kept.how)
                 steps = (*programme.steps[:index], less, *programme.steps[index + 1 :])
-                if less.to and await fails(Programme(steps, nodes=programme.nodes)):
-                    programme = Programme(steps, nodes=programme.nodes)
+                if less.to and await fails(replace(programme, steps=steps)):
+                    programme = replace(programme, steps=steps)
     return programme

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from channels_trunk.testing.layer import Message
+from channels_trunk.testing.model.at_once import RunAtOnce
 from channels_trunk.testing.model.reference import GAP, Difference, Reference
 from channels_trunk.testing.model.steps import (
     GROUPS,
@@ -107,7 +108,13 @@ class Stage:
 
     async def run(self, programme: Programme) -> None:
         """Run a programme; raises Difference, naming the step."""
-        run = Run(self, f"r{next(self._runs)}")
+        tag = f"r{next(self._runs)}"
+        if programme.at_once:
+            await RunAtOnce(self, programme, tag).run()
+        else:
+            await self._run_in_turn(programme, Run(self, tag))
+
+    async def _run_in_turn(self, programme: Programme, run: "Run") -> None:
         for index, step in enumerate([*programme.steps, None]):
             where = "at the end" if step is None else f"at step {index}, {step!r}"
             began = time.monotonic()

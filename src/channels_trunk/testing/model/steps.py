@@ -149,11 +149,12 @@ Step = New | Send | Add | Discard | Receive | Listen | Stop | Flush | Close | Re
 
 @dataclass(frozen=True)
 class Programme:
-    """Steps, one after the other."""
+    """Steps, one after the other, or, with `at_once`, each node's beside those of the others."""
 
     steps: tuple[Step, ...]
     nodes: int = 3
+    at_once: bool = False
 
     def __repr__(self) -> str:
         lines = "".join(f"    {step!r},\n" for step in self.steps)
-        return f"Programme((\n{lines}), nodes={self.nodes})"
+        return f"Programme((\n{lines}), nodes={self.nodes}, at_once={self.at_once})"

@@ -93,7 +93,9 @@ def find_difference(rig: Rig, engine: Engine, *, programmes: int, within: float 
         stage.within = rig.seconds(within)
         await stage.open()
         for index in range(programmes):
-            await run(stage, f"{rig.seed}/{index}", scope, size)
+            # Every fourth is one of nodes that act at once.
+            chosen = scope.acting_at_once() if index % 4 == 3 else scope
+            await run(stage, f"{rig.seed}/{index}", chosen, size)
             if found:
                 return
         if rig.features.expiry:
@@ -144,12 +146,13 @@ async def _explained(stage: Stage, programme: Programme, difference: Difference,
     await stage.renew_all()
 
     async def fails(shorter: Programme) -> bool:
-        try:
-            await stage.run(shorter)
-        except Difference as found:
-            latest.append(found)
-            await stage.renew_all()
-            return True
+        for _ in range(5 if shorter.at_once else 1):
+            try:
+                await stage.run(shorter)
+            except Difference as found:
+                latest.append(found)
+                await stage.renew_all()
+                return True
         return False
 
     if await fails(programme):
