@@ -318,7 +318,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         answer = self._inbox.begin_roll(number)
         try:
             with self._translating(link):
-                # Each lease has passed the call on before the broker confirms it, so that the barrier is the last.
+                # Each lease has passed the call on before the broker says that it refused it: the barrier is the last.
                 for exchange, kind in ((topology.roll_exchange, ROLL_TYPE), (topology.groups_exchange, BARRIER_TYPE)):
                     await confirmed(link, [Publication(exchange, key, Properties(kind, number), b"")])
                 return await answer - {context.node}
