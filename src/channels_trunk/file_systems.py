@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["NETWORK_FILE_SYSTEMS", "file_identity", "file_system_of"]
+__all__ = ["NETWORK_FILE_SYSTEMS", "file_identity", "file_system_of", "number_of_names"]
 
 # SQLite's WAL needs memory shared between all processes, which no file system over a network gives to two hosts.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -31,6 +31,14 @@ def file_identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def number_of_names(path: str) -> int:
+    """How many names (hard links) the file has; 0 if there is none."""
+    try:
+        return os.stat(path).st_nlink
+    except OSError:
+        return 0
 
 
 def file_system_of(path: str, mounts: str = "/proc/self/mounts") -> str | None:

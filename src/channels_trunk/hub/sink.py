@@ -65,3 +65,8 @@ class HubSink:
         """Say it in health(), and so to senders whose time is over."""
         if self._hub.note_stall(reason) and reason:
             self._hub.log.warning("stalled", "the engine takes no messages: %s", reason)
+
+    def hampered(self, reason: str) -> None:
+        """Say it in health(), and each reason once in the log."""
+        if reason != self._hub.stall and self._hub.note_stall(reason) and reason:
+            self._hub.log.warning("hampered", "%s", reason)

@@ -118,6 +118,10 @@ class Sink(Protocol):
         """The connection stands, but the engine takes no messages now, for this reason; "": it does again."""
         ...
 
+    def hampered(self, reason: str) -> None:
+        """Messages go and come, but later or less surely than they could, for this reason; "": no more."""
+        ...
+
 
 class NodeContext(NamedTuple):
     """What a transport is told about the node it serves."""

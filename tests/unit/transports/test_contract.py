@@ -53,6 +53,9 @@ class RecordingSink:
     def maintain_soon(self) -> None:
         self.maintain_total += 1
 
+    def hampered(self, reason: str) -> None:
+        raise AssertionError(reason)
+
     def stalled(self, reason: str) -> None:
         self.stalls.append(reason)
 

@@ -14,6 +14,7 @@ from hypothesis.strategies import DataObject, data, integers, sampled_from
 from channels_trunk.codec import Codec
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.transports.base import NodeContext, Page
+from channels_trunk.transports.sqlite.clocks import Clocks
 from channels_trunk.transports.sqlite.connection import SQLiteSettings, connect, create_schema
 from channels_trunk.transports.sqlite.doorbell import Doorbell, Rung
 from channels_trunk.transports.sqlite.log_reader import LogReader
@@ -182,7 +183,9 @@ class Log:
         self.codec = Codec(serializer_format="msgpack", cipher=None)
         context = NodeContext(NODES[0], "p", self.codec, self.sink, FakeClock().as_clock(), lambda _: 100)
         reading = connect(file, busy_timeout=0, read_only=True)
-        self.reader = LogReader(reading, context, Traffic(lambda: None), doorbell, position=0, file_id=FILE)
+        self.reader = LogReader(
+            reading, context, Traffic(lambda: None), doorbell, Clocks(FakeClock().as_clock()), position=0, file_id=FILE
+        )
         self.newest = 0
 
     def frame(self, text: str) -> bytes:

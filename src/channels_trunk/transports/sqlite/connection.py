@@ -8,14 +8,18 @@ from typing import NamedTuple
 
 from channels_trunk.exceptions import OptionsError, SchemaMismatch, TransportError
 
+from .neighbours import NEW_GENERATION
+
 __all__ = [
     "LONGEST_WAIT",
     "MINIMUM_SQLITE",
     "SCHEMA_VERSION",
     "SQLiteSettings",
     "check_file",
+    "complete_numbers",
     "connect",
     "create_schema",
+    "has_numbers",
 ]
 
 # DELETE ... RETURNING and INSERT ... RETURNING; Debian 12, Ubuntu 22.04 and the builds of python.org have it.
@@ -114,20 +118,18 @@ def _patience(settings: SQLiteSettings) -> float:
 
 
 def create_schema(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables if they are not there; raced by many processes, one makes them."""
+    """Make what is missing of the tables; raced by many processes, one makes them."""
     version = _schema_version(connection)
-    if version is None:
+    if version is None or not _is_complete(connection):
         script = resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
         connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in script.split(";\n"):
                 if statement.strip():
                     connection.execute(statement)
-            connection.execute(
-                "INSERT OR IGNORE INTO trunk_meta (name, value) VALUES ('schema_version', ?), ('generation', 1), "
-                "('file_id', abs(random()))",
-                (SCHEMA_VERSION,),
-            )
+            if not _has_clocks(connection):
+                connection.execute("ALTER TABLE trunk_nodes ADD COLUMN clock REAL")
+            complete_numbers(connection)
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -138,6 +140,34 @@ def create_schema(connection: sqlite3.Connection, path: str) -> None:
             f"SQLite file {path}: its tables are of version {version}, and this channels-trunk knows {SCHEMA_VERSION}: "
             f"upgrade channels-trunk in this process, or name another file"
         )
+
+
+def complete_numbers(connection: sqlite3.Connection) -> None:
+    """Write the numbers of trunk_meta that are missing; in the caller's transaction."""
+    connection.execute(
+        "INSERT OR IGNORE INTO trunk_meta (name, value) VALUES ('schema_version', ?), "
+        f"('generation', {NEW_GENERATION}), ('file_id', {NEW_GENERATION})",
+        (SCHEMA_VERSION,),
+    )
+
+
+def _is_complete(connection: sqlite3.Connection) -> bool:
+    names = ("trunk_log", "trunk_queue", "trunk_queue_channel", "trunk_depth", "trunk_members", "trunk_nodes")
+    marks = ", ".join("?" * len(names))
+    [count] = connection.execute(f"SELECT count(*) FROM sqlite_master WHERE name IN ({marks})", names).fetchone()
+    return bool(count == len(names)) and has_numbers(connection) and _has_clocks(connection)
+
+
+def _has_clocks(connection: sqlite3.Connection) -> bool:
+    # Versions before 1.1 made the table without.
+    found = connection.execute("SELECT 1 FROM pragma_table_info('trunk_nodes') WHERE name = 'clock'").fetchone()
+    return found is not None
+
+
+def has_numbers(connection: sqlite3.Connection) -> bool:
+    """Whether trunk_meta holds its numbers."""
+    names = "('schema_version', 'generation', 'file_id')"
+    return bool(connection.execute(f"SELECT count(*) = 3 FROM trunk_meta WHERE name IN {names}").fetchone()[0])
 
 
 def _schema_version(connection: sqlite3.Connection) -> int | None:

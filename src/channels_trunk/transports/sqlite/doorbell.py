@@ -14,6 +14,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 
+from channels_trunk.file_systems import file_identity
 from channels_trunk.names import is_node_id
 
 from . import parcels
@@ -51,12 +52,17 @@ class Rung(Enum):
 
 
 class Doorbell:
-    """Where there are no Unix sockets, or none can be made, `address` is empty and polling carries the node."""
+    """Where there are no Unix sockets, or none can be made, `address` is empty and polling carries the node.
+
+    Its place is beside the file itself, whatever links lead there; and whoever may write the file may ring.
+    """
 
     def __init__(self, database: str, node: str) -> None:
-        self._database = os.path.abspath(database)
+        self._path = database
+        self._database = os.path.realpath(database)
         self._node = node
         self._socket: socket.socket | None = None
+        self._identity: object = None  # which socket is ours, as another may be made in its place
         self._directories: dict[str, int] = {}  # deep directories that others' sockets are in, by open descriptor
         # For each address that was rung a socket of its own. What a stopped process leaves unread counts against the
         # buffer of the socket that sent it: with one for all, nobody else would be heard ringing.
@@ -68,13 +74,19 @@ class Doorbell:
         self.lost = 0
         """How many letters came that this process could not take."""
         self.address = ""
+        self.why_none = ""
+        """Why there is no socket."""
+        self.failure = 0
+        """The errno of the last ring that was UNREACHABLE."""
 
     def open(self) -> None:
         """Make the socket, unless it is there and whole."""
         if self._socket is not None and self.is_whole:
             return
         self._close_socket()
+        self._database = os.path.realpath(self._path)
         if not hasattr(socket, "AF_UNIX"):
+            self.why_none = "this system has no Unix sockets"
             return
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -82,14 +94,19 @@ class Doorbell:
             # The mode is the inode's before it is bound, so that there is no moment in which others may ring.
             os.fchmod(self._socket.fileno(), 0o600)
             self.address = self._bind(self._socket)
-            os.chmod(self.address, 0o600)
-        except OSError:
+            _admit_those_who_may_write(self._database, self.address)
+            self._identity = file_identity(self.address)
+            self.why_none = ""
+        except OSError as error:
+            self.why_none = f"no socket can be made for it ({error.strerror or error})"
             self._close_socket()
 
     @property
     def is_whole(self) -> bool:
-        """Whether others can find the socket, if there is one."""
-        return self._socket is None or os.path.exists(self.address)
+        """Whether others can find the socket, if there is one, where they look for it."""
+        if self._socket is None:
+            return True
+        return file_identity(self.address) == self._identity and os.path.realpath(self._path) == self._database
 
     def _bind(self, sock: socket.socket) -> str:
         beside = f"{self._database}.{self._node}"
@@ -101,7 +118,7 @@ class Doorbell:
         else:
             return beside
         elsewhere = os.path.join(_private_directory(self._database), self._node)
-        sock.bind(elsewhere)
+        sock.bind(self._short(elsewhere))
         return elsewhere
 
     def fileno(self) -> int | None:
@@ -173,7 +190,7 @@ class Doorbell:
                     return Rung.FULL
                 return _outcome(partial(own.sendto, post, self._short(address)))
             line.setblocking(False)
-            rung = _outcome(partial(self._connect, line, address))
+            rung = self._connected(line, address)
             if rung is Rung.HEARD:
                 rung = _sent(line, post)
             if rung.is_held:
@@ -189,8 +206,26 @@ class Doorbell:
             return Rung.UNREACHABLE
         return _outcome(lambda: own.sendto(PLAIN_RING, self._short(address)))
 
-    def _connect(self, line: socket.socket, address: str) -> None:
-        line.connect(self._short(address))
+    def reach(self, address: str) -> Rung:
+        """Whether a process holds the socket; nothing is sent, and nobody woken. In any thread."""
+        if self._socket is None or not address:
+            return Rung.UNREACHABLE
+        try:
+            line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError:
+            return self.probe(address)  # out of descriptors
+        with line:
+            return self._connected(line, address)
+
+    def _connected(self, line: socket.socket, address: str) -> Rung:
+        try:
+            line.connect(self._short(address))
+        except ConnectionError:
+            return Rung.NOBODY
+        except OSError as error:
+            self.failure = error.errno or errno.EIO
+            return Rung.UNREACHABLE
+        return Rung.HEARD
 
     def hang_up(self, known: Collection[str]) -> None:
         """Free what is kept for addresses other than these."""
@@ -202,7 +237,7 @@ class Doorbell:
         """Sockets beside the database that no node has and nobody holds: their processes were killed."""
         found = glob.glob(f"{glob.escape(self._database)}.tk{'?' * 16}")
         others = (address for address in found if address != self.address and address not in known)
-        return [address for address in others if self.probe(address) is Rung.NOBODY]
+        return [address for address in others if self.reach(address) is Rung.NOBODY]
 
     def _short(self, address: str) -> str:
         """A name for the same socket that fits into sockaddr_un."""
@@ -210,7 +245,9 @@ class Doorbell:
             return address
         directory, name = os.path.split(address)
         descriptor = self._directories.get(directory)
-        if descriptor is None:
+        if descriptor is None or not os.path.samestat(os.fstat(descriptor), os.stat(directory)):
+            if descriptor is not None:
+                os.close(self._directories.pop(directory))  # the directory was removed, and made again
             flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
             descriptor = self._directories[directory] = os.open(directory, flags)
         return f"/proc/self/fd/{descriptor}/{name}"
@@ -225,13 +262,14 @@ class Doorbell:
         with self._answering:
             sock, self._socket = self._socket, None
             if sock is not None:
-                # First nobody can send to it any more, then what had been sent is taken: so no letter is lost.
+                # First of all the name: one that is there and refuses says that its process was killed.
+                if self.address:
+                    remove_socket(self.address)
+                # Then nobody can send to it any more, and what had been sent is taken: so no letter is lost.
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RD)
                 self._empty(sock)
                 sock.close()
-                if self.address:
-                    remove_socket(self.address)
             self.address = ""
 
     def abandon(self) -> None:
@@ -269,6 +307,19 @@ def _outcome(attempt: Callable[[], object]) -> Rung:
     return Rung.HEARD
 
 
+def _admit_those_who_may_write(database: str, address: str) -> None:
+    """Let those ring who may write the database, and nobody else: they might write into its tables as well."""
+    try:
+        status = os.stat(database)
+    except OSError:
+        return
+    mode = status.st_mode & 0o606 | 0o600
+    with suppress(OSError):  # not a member of the database's group
+        os.chown(address, status.st_uid if os.geteuid() == 0 else -1, status.st_gid)
+        mode |= status.st_mode & 0o060
+    os.chmod(address, mode)
+
+
 def remove_socket(address: str) -> None:
     """Remove a socket's name, if it is one."""
     try:
@@ -279,7 +330,9 @@ def remove_socket(address: str) -> None:
 
 
 def _private_directory_of(database: str) -> str:
-    name = hashlib.sha256(os.path.dirname(database).encode()).hexdigest()[:12]
+    # By what the database's directory is, as it may have several names.
+    identity = file_identity(os.path.dirname(database))
+    name = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
     return os.path.join(tempfile.gettempdir(), f"channels-trunk-{os.getuid()}-{name}")
 
 

@@ -9,16 +9,29 @@ from channels_trunk.envelope import Envelope
 from channels_trunk.transports.base import LAST_PAGE, NodeContext, Page
 from channels_trunk.transports.frames import envelopes_for_node
 
+from .clocks import Clocks, later
 from .doorbell import Doorbell
 from .queues import Queues
 from .rings import Letter, Post, unpack
 from .traffic import Traffic
 
-__all__ = ["LogReader"]
+__all__ = ["LEAP", "LogReader", "Mark"]
+
+LEAP = 1 << 32
+"""How far the next id lies above all that is known, where the log was emptied or restored. No log grows by so much."""
 
 _ROWS_AT_ONCE = 32
-# Rows of other prefixes, and our own, come without their frame: only that no id is missing is of interest then.
-_READ = "SELECT id, CASE WHEN prefix = ? AND origin <> ? THEN frame END FROM trunk_log WHERE id > ? ORDER BY id LIMIT ?"
+# Rows of other prefixes, and our own, come without their frame: only that no id is missing is of interest then. The row
+# that was read last comes again: where it has gone, or is another one, the log is not the one that was read.
+_READ = (
+    "SELECT id, CASE WHEN id > ? AND prefix = ? AND origin <> ? THEN frame END, expires_at, "
+    "CASE WHEN id = ? AND ? IS NOT NULL THEN frame = ? END FROM trunk_log WHERE id >= ? ORDER BY id LIMIT ?"
+)
+
+Row = tuple[int, bytes | None, float, int | None]
+"""(id, frame, expires_at, whether the frame is that of the row that was read last, if that is known by its frame)"""
+Mark = float | bytes | None
+"""By what a row is known again: when it expires, or its frame; None: not yet."""
 
 
 class LogReader:
@@ -30,14 +43,17 @@ class LogReader:
         context: NodeContext,
         traffic: Traffic,
         doorbell: Doorbell,
+        clocks: Clocks,
         *,
         position: int,
+        mark: Mark = None,
         file_id: int,
     ) -> None:
         self._db = connection
         self._context = context
         self._traffic = traffic
         self._doorbell = doorbell
+        self._clocks = clocks
         self._file_id = file_id
         self._must_look = True  # cleared before the file is asked
         self._turn = threading.Lock()
@@ -45,6 +61,10 @@ class LogReader:
         self._closed = False  # guarded by _turn
         self.position = position
         """The id of the last row read; written with _turn held, read by anybody."""
+        self.mark = mark
+        """That row's mark; as the position."""
+        self.lost_at: int | None = None
+        """Up to where another log than this one was read: upkeep has to make a gap that all find."""
 
     def look(self) -> None:
         """The next read() is to ask the file, whatever the doorbell says."""
@@ -65,6 +85,8 @@ class LogReader:
         envelopes: list[Envelope] = []
         for frame in frames:
             envelopes += envelopes_for_node(self._context, frame)
+        if self._clocks.ahead:
+            return Page(later(envelopes, self._clocks.ahead), more=more)
         return Page(envelopes, more=more)
 
     def _at_hand(self, post: Post) -> bytes | None:
@@ -74,7 +96,7 @@ class LogReader:
             return carried.frame if carried.after <= self.position else None
         if carried is None or carried.row != self.position + 1:
             return None
-        self.position = carried.row
+        self.position, self.mark = carried.row, carried.frame
         self._traffic.read(len(carried.frame))
         return carried.frame
 
@@ -86,21 +108,44 @@ class LogReader:
         of these rows have come. Rings that come after the file was asked may be for rows that were not there yet.
         """
         known = len(self._doorbell.taken)
-        before = self.position
-        rows = self._db.execute(_READ, (self._context.prefix, self._context.node, before, _ROWS_AT_ONCE)).fetchall()
+        rows = self._rows()
         all_read = len(rows) < _ROWS_AT_ONCE
         if rows:
-            self.position = rows[-1][0]
+            follows = rows[0][0] == self.position + 1
+            self.position, _, self.mark, _ = rows[-1]
             # What a stranger wrote may be a number.
-            self._traffic.read(sum(len(frame) for _, frame in rows if isinstance(frame, bytes)))
-            if rows[0][0] != before + 1:
-                self._context.sink.gap("the log was trimmed before this process had read it")
+            self._traffic.read(sum(len(row[1]) for row in rows if isinstance(row[1], bytes)))
+            if not follows:
+                self._context.sink.gap("rows of the log were removed before this process had read them")
         self._doorbell.answer()
         if self._doorbell.lost:
             self._doorbell.lost = 0
             self._context.sink.gap("a large message came while this process had no descriptor left to take it by")
         letters, rung = self._sorted_out(known, all_read=all_read)
         return _merged(rows, letters), rung or not all_read
+
+    def _rows(self) -> list[Row]:
+        """The next rows; with _turn held."""
+        at, frame = self.position, self.mark if isinstance(self.mark, bytes) else None
+        context = self._context
+        values = (at, context.prefix, context.node, at, frame, frame, at, _ROWS_AT_ONCE + 1)
+        rows: list[Row] = self._db.execute(_READ, values).fetchall()
+        if rows and rows[0][0] == at:
+            _, _, expires_at, is_same_frame = rows.pop(0)
+            is_same = bool(is_same_frame) if frame is not None else self.mark in (None, expires_at)
+            self.mark = expires_at
+        else:
+            # Trimming takes it as well, and leaves the newest.
+            is_same = bool(rows) or at == 0
+            del rows[_ROWS_AT_ONCE:]
+        if not is_same and self.lost_at is None:
+            self.lost_at = at
+            context.sink.maintain_soon()
+        return rows
+
+    def is_at(self, newest: int, expires_at: float) -> bool:
+        """Whether this is the row that was read last; any thread. Where that is not certain, it has to be looked up."""
+        return newest == self.position and (newest == 0 or self.mark == expires_at)
 
     def _sorted_out(self, known: int, *, all_read: bool) -> tuple[list[Letter], bool]:
         """The letters that can be read now, and whether there may be rows that were not there when the file was asked.
@@ -124,11 +169,11 @@ class LogReader:
         taken.extendleft(reversed(later))
         return letters, rung or bool(later)
 
-    def keep_up(self, row: int) -> None:
+    def keep_up(self, row: int, expires_at: float) -> None:
         """This node appended `row`: if that is the next one, it has been read. A node that only sends is never rung."""
         if row - 1 == self.position and self._turn.acquire(blocking=False):
             if row - 1 == self.position:
-                self.position = row
+                self.position, self.mark = row, expires_at
             self._turn.release()
 
     def waiting(self, queues: Queues, channels: Sequence[str]) -> Sequence[str]:
@@ -160,11 +205,11 @@ class LogReader:
             self._db.close()
 
 
-def _merged(rows: Sequence[tuple[int, bytes | None]], letters: Sequence[Letter]) -> list[bytes]:
+def _merged(rows: Sequence[Row], letters: Sequence[Letter]) -> list[bytes]:
     """The frames of all, each letter behind the last row that it follows; those of one sender stay in order."""
     frames: list[bytes] = []
     waiting = deque(sorted(letters, key=lambda letter: letter.after))
-    for row, frame in rows:
+    for row, frame, _, _ in rows:
         while waiting and waiting[0].after < row:
             frames.append(waiting.popleft().frame)
         if frame is not None:

@@ -1,7 +1,9 @@
 """What this node remembers of the shared tables that change rarely: the other nodes, and normal channels in groups.
 
-It is right as long as the generation in trunk_meta has not grown. A sender learns the generation in the very statement
-that appends its row, so it never rings yesterday's nodes: a node that registers later begins to read behind that row.
+It is right as long as the generation in trunk_meta is the same: each change of these tables makes a new one, at random,
+so that a file which was restored cannot come to one that stood for something else. A sender learns the generation in
+the very statement that appends its row, so it never rings yesterday's nodes: a node that registers later begins to read
+behind that row.
 """
 
 import json
@@ -12,10 +14,11 @@ from typing import NamedTuple
 from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
 from channels_trunk.names import channel_owner, is_node_id
 
-__all__ = ["GENERATION", "GROW", "Neighbour", "Neighbours"]
+__all__ = ["CHANGE", "GENERATION", "NEW_GENERATION", "Neighbour", "Neighbours"]
 
 GENERATION = "(SELECT value FROM trunk_meta WHERE name = 'generation')"
-GROW = "UPDATE trunk_meta SET value = value + 1 WHERE name = 'generation'"
+NEW_GENERATION = "(random() & 0x7fffffffffffffff)"
+CHANGE = f"UPDATE trunk_meta SET value = {NEW_GENERATION} WHERE name = 'generation'"
 
 
 class Neighbour(NamedTuple):
@@ -37,6 +40,8 @@ class Neighbours:
         self.only: str | None = None
         """The one other node, if there is one alone; it may be gone already."""
         self.members: dict[str, dict[str, float]] = {}  # group to normal channels, each with the membership's end
+        self.unreachable: dict[str, int] = {}
+        """Nodes that cannot be rung from here, and the errno that said so; any thread."""
 
     def refresh(self, connection: sqlite3.Connection, generation: int | None = None) -> None:
         """Read the tables again if they have changed since."""
@@ -55,6 +60,8 @@ class Neighbours:
             if is_node_id(node)
         }
         self.only = next(iter(self.nodes)) if len(self.nodes) == 1 else None
+        # Who could not be rung may have come back, and with it its socket.
+        self.unreachable = {}
         self.members = {}
         for group, channel, ends in connection.execute(
             "SELECT group_name, channel, CAST(expires_at AS REAL) FROM trunk_members WHERE prefix = ?", (self._prefix,)

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from .neighbours import GROW
+from .neighbours import CHANGE
 
 __all__ = ["QueuedRow", "Queues"]
 
@@ -29,7 +29,10 @@ class Queues:
         """How many more messages a channel takes; drops expired ones if that is what it needs."""
         capacity = self._capacity_of(channel)
         room = capacity - self.depth(connection, channel)
-        if room < wanted and self.drop_expired(connection, channel, now):
+        if room < wanted:
+            if not self._has_rows(connection, channel):
+                self.count(connection, channel)
+            self.drop_expired(connection, channel, now)
             room = capacity - self.depth(connection, channel)
         return room
 
@@ -60,7 +63,24 @@ class Queues:
         ).fetchall()
         if rows:
             self._deepen(connection, channel, -len(rows))
+        elif limit > 0:
+            # Whoever asks has seen a counter above 0: somebody has deleted rows by hand.
+            self.count(connection, channel)
         return sorted(rows)
+
+    def count(self, connection: sqlite3.Connection, channel: str) -> None:
+        """Set the channel's counter right."""
+        connection.execute(
+            "INSERT OR REPLACE INTO trunk_depth (prefix, channel, depth) "
+            "SELECT ?, ?, count(*) FROM trunk_queue WHERE prefix = ? AND channel = ?",
+            (self._prefix, channel, self._prefix, channel),
+        )
+
+    def _has_rows(self, connection: sqlite3.Connection, channel: str) -> bool:
+        found = connection.execute(
+            "SELECT 1 FROM trunk_queue WHERE prefix = ? AND channel = ? LIMIT 1", (self._prefix, channel)
+        )
+        return found.fetchone() is not None
 
     def drop_expired(self, connection: sqlite3.Connection, channel: str, now: float) -> int:
         """Drop a channel's expired messages; return how many there were."""
@@ -84,7 +104,7 @@ class Queues:
         """Remove every message and membership."""
         for table in ("trunk_queue", "trunk_depth", "trunk_members"):
             connection.execute(f"DELETE FROM {table} WHERE prefix = ?", (self._prefix,))
-        connection.execute(GROW)
+        connection.execute(CHANGE)
 
     def _deepen(self, connection: sqlite3.Connection, channel: str, by: int) -> None:
         connection.execute(

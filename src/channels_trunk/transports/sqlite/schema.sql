@@ -1,11 +1,12 @@
 -- Version 1. Every table is our own: the file may be shared with others.
 
--- 'schema_version'; 'file_id', made at random with the file; 'generation' grows with every change of trunk_nodes and trunk_members, so that a sender sees from
--- one number, in the statement that appends, whether what it remembers of them still holds.
+-- 'schema_version'; 'file_id', made at random with the file; 'generation' is a new one, at random, with every change of trunk_nodes and trunk_members, so
+-- that a sender sees from one number, in the statement that appends, whether what it remembers of them still holds.
 CREATE TABLE IF NOT EXISTS trunk_meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 -- The log. A row is a batch of envelopes of one node. Ids have no gaps and are never used again: trimming takes rows
--- from the low end alone, and always leaves the newest, from which SQLite makes the next id.
+-- from the low end alone, and always leaves the newest, from which the next id is made. Where somebody emptied or
+-- restored it, the next id lies far above all that were used: so each reader finds a gap.
 CREATE TABLE IF NOT EXISTS trunk_log (
     id INTEGER PRIMARY KEY,
     prefix TEXT NOT NULL,
@@ -41,7 +42,8 @@ CREATE TABLE IF NOT EXISTS trunk_members (
     PRIMARY KEY (prefix, group_name, channel)
 ) WITHOUT ROWID;
 
--- The nodes that are alive: where to ring, what they wait for, and how far they have read.
+-- The nodes that are alive: where to ring, what they wait for, and how far they have read; `must_poll` is the errno of one
+-- that cannot ring there, and `clock` its wall clock less the time that the machine has been up.
 CREATE TABLE IF NOT EXISTS trunk_nodes (
     node TEXT PRIMARY KEY,
     prefix TEXT NOT NULL,
@@ -49,5 +51,6 @@ CREATE TABLE IF NOT EXISTS trunk_nodes (
     watching BLOB NOT NULL,
     position INTEGER NOT NULL,
     seen_at REAL NOT NULL,
-    must_poll INTEGER NOT NULL DEFAULT 0
+    must_poll INTEGER NOT NULL DEFAULT 0,
+    clock REAL
 ) WITHOUT ROWID;

@@ -16,11 +16,13 @@ from channels_trunk.file_systems import NETWORK_FILE_SYSTEMS, file_system_of
 from channels_trunk.transports.base import LAST_PAGE, Busy, Capabilities, Claimed, EmbeddedTransport, NodeContext, Page
 
 from .bells import Bells
+from .clocks import Clocks
 from .connection import LONGEST_WAIT, SQLiteSettings, check_file, connect, create_schema
 from .doorbell import Doorbell
 from .errors import translated
-from .log_reader import LogReader
+from .log_reader import LogReader, Mark
 from .neighbours import Neighbours
+from .presence import Presence
 from .queues import Queues
 from .traffic import Traffic
 from .upkeep import HEARTBEAT, Upkeep
@@ -46,10 +48,10 @@ class _Open:
     writer: Writer
     reader: LogReader
     upkeep: Upkeep
-    bells: Bells
     traffic: Traffic
     queues: Queues
-    must_poll: bool = False  # another node cannot ring here
+    presence: Presence
+    clocks: Clocks
 
 
 class SQLiteTransport(EmbeddedTransport):
@@ -62,7 +64,7 @@ class SQLiteTransport(EmbeddedTransport):
         self._find_settings = find_settings
         self._open: _Open | None = None
         self._doorbell: Doorbell | None = None
-        self._place: tuple[int, object] | None = None  # position and file, kept while the file is away
+        self._place: tuple[int, Mark, object] | None = None  # position and file, kept while the file is away
         self._watched: frozenset[str] = frozenset()
         self._keeping = threading.Lock()  # held while upkeep, or open and close, are inside SQLite; see hold()
         self._held = False
@@ -116,18 +118,25 @@ class SQLiteTransport(EmbeddedTransport):
     ) -> _Open:
         queues = Queues(context.prefix, context.capacity_of)
         doorbell = self._doorbell = self._doorbell or Doorbell(settings.path, context.node)
-        upkeep = Upkeep(keeping, settings, doorbell, node=context.node, prefix=context.prefix, queues=queues)
+        clocks = Clocks(context.clock)
+        upkeep = Upkeep(
+            keeping, settings, doorbell, node=context.node, prefix=context.prefix, queues=queues, clocks=clocks
+        )
         doorbell.open()
         resumed = self._resumed(upkeep)
         position = upkeep.register(doorbell.address, self._watched, resumed, context.clock.wall())
-        upkeep.forget_the_dead()
+        mark = self._place[1] if self._place is not None and resumed is not None else None
+        upkeep.clear_up()
+        clocks.compare(upkeep.clocks_of_others())
         if self._place is not None and resumed is None:
             # After the registration: whoever looks for what it has missed must not miss what is sent from now on.
             context.sink.gap(f"SQLite file {settings.path} was replaced")
         traffic = Traffic(context.sink.maintain_soon)
         neighbours = Neighbours(context.node, context.prefix, doorbell.locate)
         bells = Bells(doorbell, neighbours, context.sink.maintain_soon)
-        reader = LogReader(reading, context, traffic, doorbell, position=position, file_id=upkeep.file_id)
+        reader = LogReader(
+            reading, context, traffic, doorbell, clocks, position=position, mark=mark, file_id=upkeep.file_id
+        )
         writer = Writer(
             writing,
             context,
@@ -139,15 +148,17 @@ class SQLiteTransport(EmbeddedTransport):
             file_id=upkeep.file_id,
             newest=upkeep.newest(),
             begin=f"BEGIN {settings.transaction_mode}",
+            clocks=clocks,
         )
         writer.watched = self._watched
-        return _Open(writer, reader, upkeep, bells, traffic, queues)
+        presence = Presence(context, upkeep=upkeep, reader=reader, doorbell=doorbell, bells=bells, clocks=clocks)
+        return _Open(writer, reader, upkeep, traffic, queues, presence, clocks)
 
     def _resumed(self, upkeep: Upkeep) -> int | None:
         """The position from before the file was away, if that file is still there."""
         if self._place is None:
             return None
-        position, identity = self._place
+        position, _, identity = self._place
         return position if identity == upkeep.identity and position <= upkeep.newest() else None
 
     async def close(self, *, leave: bool) -> None:
@@ -159,7 +170,8 @@ class SQLiteTransport(EmbeddedTransport):
         opened, self._open = self._open, None
         last = False
         if opened is not None:
-            self._place = None if leave else (opened.reader.position, opened.upkeep.identity)
+            reader = opened.reader
+            self._place = None if leave else (reader.position, reader.mark, opened.upkeep.identity)
             if leave:
                 last = _sign_off(opened.upkeep)
             for part in (opened.reader, opened.writer, opened.upkeep):
@@ -279,7 +291,7 @@ class SQLiteTransport(EmbeddedTransport):
     def polling_interval(self) -> float | None:
         """Often where a ring may not come, else as a safety net."""
         opened = self._open
-        if opened is None or opened.must_poll or self._doorbell is None or not self._doorbell.address:
+        if opened is None or opened.presence.must_poll or self._doorbell is None or not self._doorbell.address:
             return self._settings.polling_interval
         return max(_SAFETY_POLL, self._settings.polling_interval)
 
@@ -289,7 +301,7 @@ class SQLiteTransport(EmbeddedTransport):
         if opened is None:
             return False
         with suppress(Busy, TransportError), self._keeping, self._translated():
-            if opened.upkeep.newest() != opened.reader.position:
+            if not opened.reader.is_at(*opened.upkeep.newest_row()):
                 opened.reader.look()
                 return True
             has_post = self._doorbell is not None and self._doorbell.has_post
@@ -306,32 +318,19 @@ class SQLiteTransport(EmbeddedTransport):
         written, quiet = opened.traffic.begin_maintenance()
         with self._keeping, self._translated():
             opened.upkeep.check_identity()
-            self._greet(opened)
-            more = self._settings.auto_trim and opened.upkeep.trim(self._context.clock.wall())
+            opened.presence.greet(self._watched)
+            more = self._settings.auto_trim and opened.upkeep.trim(*self._times(opened))
             opened.upkeep.checkpoint(written, quiet=quiet)
         return _SOON if more else HEARTBEAT
-
-    def _greet(self, opened: _Open) -> None:
-        now = self._context.clock.wall()
-        known, opened.must_poll = opened.upkeep.heartbeat(opened.reader.position, now)
-        if self._doorbell is not None and not self._doorbell.is_whole:
-            # Opened again, the transport makes another socket, and the watchers of this one are told.
-            raise TransportUnavailable(f"the socket {self._doorbell.address} was removed")
-        if not known and self._doorbell is not None:
-            # Forgotten by the others, because this process was stopped for a while.
-            opened.upkeep.register(self._doorbell.address, self._watched, opened.reader.position, now)
-            # Whoever believes to be alone writes nothing.
-            self._context.sink.gap("this process was taken for dead by others")
-        opened.upkeep.forget(opened.bells.take_nobody())
-        opened.upkeep.forget_the_silent(self._context.clock.monotonic())
-        if opened.bells.unreachable:
-            opened.upkeep.must_poll(opened.bells.unreachable)
 
     async def trim(self) -> None:
         """Trim until there is nothing left to trim."""
         with self._keeping, self._translated():
-            while self._open is not None and self._open.upkeep.trim(self._context.clock.wall()):
+            while self._open is not None and self._open.upkeep.trim(*self._times(self._open)):
                 pass
+
+    def _times(self, opened: _Open) -> tuple[float, float]:
+        return opened.clocks.now(), self._context.clock.monotonic()
 
     # --- errors
 
@@ -359,7 +358,7 @@ class SQLiteTransport(EmbeddedTransport):
 def _sign_off(upkeep: Upkeep) -> bool:
     """Leave, whoever has locked the file for a moment; whether this was the last node."""
     with suppress(sqlite3.Error):
-        upkeep.forget_the_dead()
+        upkeep.clear_up()
     for _ in range(_SIGN_OFF_TRIES):
         with suppress(sqlite3.Error):
             return upkeep.leave()

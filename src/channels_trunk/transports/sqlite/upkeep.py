@@ -1,28 +1,36 @@
 """What is done now and then, on the hub's thread and a connection of its own: heartbeat, trimming, checkpoints."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.file_systems import file_identity
+from channels_trunk.file_systems import file_identity, number_of_names
 
-from .connection import SQLiteSettings
+from .clocks import Clocks
+from .connection import SQLiteSettings, complete_numbers, has_numbers
 from .doorbell import Doorbell, Rung, remove_socket
-from .neighbours import GROW, pack_names
+from .log_reader import LEAP
+from .neighbours import CHANGE, pack_names
 from .queues import Queues
 
 __all__ = ["FORGOTTEN_AFTER", "HEARTBEAT", "Upkeep"]
 
 HEARTBEAT = 5.0
+# No prefix may hold this.
+_NO_PREFIX = "*"
 # A node that has not been heard of for so long is forgotten: it stopped without a word, and no socket says so.
 FORGOTTEN_AFTER = 30.0
 _SOON = 0.1
 _ROWS_PER_STEP = 200
 _STEPS_PER_TURN = 20
 # A node that is alive and does not read (stopped by a signal, say) must not let the file grow for as long as messages
-# live: beyond this the older half of the log goes, and the node will say that it has missed something.
+# live: beyond this the older half of the log goes, and the node will say that it has missed something. For one that
+# goes on reading, if slowly, the file may grow by more.
 _LOG_LIMIT_BYTES = 24 * 1024 * 1024
+_LOG_LIMIT_BYTES_IF_READ = 256 * 1024 * 1024
+# Who reads says at each heartbeat how far it has come.
+_READS_WITHIN = 2 * HEARTBEAT
 _LOG_LIMIT_ROWS = 20  # below it, measuring is not worth it
 _CHECKPOINT_AFTER = 512 * 1024
 _RESTART_AFTER = 6 * 1024 * 1024
@@ -43,25 +51,32 @@ class Upkeep:
         node: str,
         prefix: str,
         queues: Queues,
+        clocks: Clocks,
     ) -> None:
         self._db = connection
         self._settings = settings
         self._node = node
         self._prefix = prefix
         self._queues = queues
+        self._clocks = clocks
         self._doorbell = doorbell
         self._noted: dict[str, tuple[float, float]] = {}  # nodes, their last heartbeat, and since when it is that
         self._identity = file_identity(settings.path)
         # A deleted file's inode may be given to the next one.
-        row = connection.execute("SELECT value FROM trunk_meta WHERE name = 'file_id'").fetchone()
-        self.file_id: int = row[0] if row is not None and isinstance(row[0], int) else 0
+        self.file_id = self._find_file_id()
+        self._slowest: tuple[int | None, float] = (None, 0.0)  # how far all have read, and since when it is that
         self._page_size = connection.execute("PRAGMA page_size").fetchone()[0]
         self._unchecked = 0  # bytes written, roughly, since the last checkpoint
+        self._written: tuple[object, ...] = ()  # this node's row as it was written last, but for its position
 
     @property
     def identity(self) -> object:
         """Which file the connections are open on."""
         return self._identity, self.file_id
+
+    def _find_file_id(self) -> int:
+        row = self._db.execute("SELECT value FROM trunk_meta WHERE name = 'file_id'").fetchone()
+        return row[0] if row is not None and isinstance(row[0], int) else 0
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -84,7 +99,26 @@ class Upkeep:
 
     def newest(self) -> int:
         """The id of the newest row of the log."""
-        return int(self._db.execute("SELECT max(id) FROM trunk_log").fetchone()[0] or 0)
+        return self.newest_row()[0]
+
+    def newest_row(self) -> tuple[int, float]:
+        """The id of the newest row of the log, and when it expires."""
+        row = self._db.execute("SELECT id, expires_at FROM trunk_log ORDER BY id DESC LIMIT 1").fetchone()
+        return row or (0, 0.0)
+
+    def leap(self, position: int, now: float) -> None:
+        """Have every node find a gap, as the log is not the one that was read up to `position`."""
+        with self.transaction():
+            newest = self.newest()
+            if newest - position > LEAP // 2:
+                return  # another node has seen it, too
+            self._db.execute(
+                "INSERT INTO trunk_log (id, prefix, origin, expires_at, frame) VALUES (?, ?, ?, ?, x'')",
+                (max(newest, position) + LEAP, _NO_PREFIX, self._node, now),
+            )
+            self._db.execute(CHANGE)
+        for node, told in self._others():
+            self._doorbell.probe(self._doorbell.locate(node, told))
 
     def waiting(self, channels: Iterable[str]) -> list[str]:
         """Which of these normal channels hold messages."""
@@ -95,55 +129,81 @@ class Upkeep:
         with self.transaction():
             if position is None:
                 position = self.newest()
+            written = (doorbell, pack_names(watching), now)
             self._db.execute(
-                "INSERT OR REPLACE INTO trunk_nodes (node, prefix, doorbell, watching, position, seen_at) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (self._node, self._prefix, doorbell, pack_names(watching), position, now),
+                "INSERT OR REPLACE INTO trunk_nodes (node, prefix, doorbell, watching, seen_at, position, clock) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (self._node, self._prefix, *written, position, self._clocks.offset()),
             )
-            self._db.execute(GROW)
+            self._db.execute(CHANGE)
+        self._written = written
         return position
 
     def leave(self) -> bool:
         """Take part no more; whether this was the last node."""
         with self.transaction():
             self._db.execute("DELETE FROM trunk_nodes WHERE node = ?", (self._node,))
-            self._db.execute(GROW)
+            self._db.execute(CHANGE)
             return self._db.execute("SELECT 1 FROM trunk_nodes LIMIT 1").fetchone() is None
 
-    def heartbeat(self, position: int, now: float) -> tuple[bool, bool]:
-        """Say that this node lives and has read so far; (whether it was still known, whether it is told to poll)."""
-        with self.transaction():
-            known = self._db.execute(
-                "UPDATE trunk_nodes SET position = ?, seen_at = ? WHERE node = ?", (position, now, self._node)
-            ).rowcount
+    def heartbeat(self, watching: Iterable[str], position: int, now: float) -> tuple[bool, int]:
+        """Say that this node lives and has read so far; (whether its row was as it left it, why it is told to poll).
+
+        It is not if others took this node for dead, or if the file was emptied or restored.
+        """
+        doorbell, _, before = self._written or ("", b"", 0.0)
+        written = (doorbell, pack_names(watching), now)
         row = self._db.execute("SELECT must_poll FROM trunk_nodes WHERE node = ?", (self._node,)).fetchone()
-        return known == 1, bool(row and row[0])
-
-    def must_poll(self, nodes: Iterable[str]) -> None:
-        """Tell nodes that cannot be rung from here to poll."""
         with self.transaction():
-            self._db.executemany("UPDATE trunk_nodes SET must_poll = 1 WHERE node = ?", [(node,) for node in nodes])
+            # Told again, if it is still so: a neighbour that cannot ring here may have gone.
+            known = self._db.execute(
+                "UPDATE trunk_nodes SET must_poll = 0, position = ?, seen_at = ?, clock = ? "
+                "WHERE node = ? AND doorbell = ? AND watching = ? AND seen_at = ?",
+                (position, now, self._clocks.offset(), self._node, doorbell, written[1], before),
+            ).rowcount
+        self._written = written
+        return known == 1, int(row[0]) if row else 0
 
-    def forget(self, nobody: Iterable[str]) -> None:
-        """Forget nodes whose sockets nobody holds any more."""
-        gone = [(node, self._doorbell.locate(node, told)) for node, told in self._others() if node in set(nobody)]
-        if not gone:
-            return
+    def must_poll(self, nodes: Mapping[str, int]) -> None:
+        """Tell nodes that cannot be rung from here to poll, and the errno that says why."""
+        told = [(reason or 1, node) for node, reason in nodes.items()]
         with self.transaction():
-            self._db.executemany("DELETE FROM trunk_nodes WHERE node = ?", [(node,) for node, _ in gone])
-            self._db.execute(GROW)
-        for _node, address in gone:
+            self._db.executemany("UPDATE trunk_nodes SET must_poll = ? WHERE node = ? AND must_poll = 0", told)
+
+    def clocks_of_others(self) -> list[float]:
+        """What the other nodes, of any prefix, have written of their clocks."""
+        rows = self._db.execute("SELECT clock FROM trunk_nodes WHERE node <> ?", (self._node,)).fetchall()
+        return [clock for (clock,) in rows if isinstance(clock, float)]
+
+    def forget_the_dead(self) -> None:
+        """Forget processes that were killed; one ended by a signal is such, too."""
+        addresses = self._addresses()
+        if any(self._doorbell.reach(address) is Rung.NOBODY for address in addresses.values()):
+            self._forget(addresses, Rung.NOBODY)
+
+    def clear_up(self) -> None:
+        """Forget processes that were killed, and remove sockets whose processes are forgotten already."""
+        self.forget_the_dead()
+        for address in self._doorbell.orphans(self._addresses().values()):
+            remove_socket(address)
+
+    def _forget(self, addresses: Mapping[str, str], *outcomes: Rung) -> None:
+        """Forget those of these nodes that cannot be reached, with one of these outcomes.
+
+        They are tried in the transaction: a node registers when its socket is there.
+        """
+        gone: dict[str, str] = {}
+        with self.transaction():
+            gone = {node: address for node, address in addresses.items() if self._doorbell.reach(address) in outcomes}
+            if gone:
+                self._db.executemany("DELETE FROM trunk_nodes WHERE node = ?", [(node,) for node in gone])
+                self._db.execute(CHANGE)
+        for address in gone.values():
             if address:
                 remove_socket(address)
 
-    def forget_the_dead(self) -> None:
-        """Ring everywhere, and clear up after processes that were killed; one ended by a signal is such, too."""
-        others = self._others()
-        addresses = {node: self._doorbell.locate(node, told) for node, told in others}
-        rung = {node: self._doorbell.probe(address) for node, address in addresses.items()}
-        self.forget([node for node, result in rung.items() if result is Rung.NOBODY])
-        for address in self._doorbell.orphans(addresses.values()):
-            remove_socket(address)
+    def _addresses(self) -> dict[str, str]:
+        return {node: self._doorbell.locate(node, told) for node, told in self._others()}
 
     def forget_the_silent(self, now: float) -> None:
         """Forget nodes that cannot be rung and whose heartbeat has not changed for a while.
@@ -156,12 +216,12 @@ class Upkeep:
             node: (seen_at, self._noted[node][1] if self._noted.get(node, (None,))[0] == seen_at else now)
             for node, seen_at in rows
         }
-        late = [node for node, (_, noted_at) in self._noted.items() if now - noted_at > FORGOTTEN_AFTER]
-        told = dict(self._others())
-        self._doorbell.hang_up([self._doorbell.locate(node, address) for node, address in told.items()])
-        self.forget(
-            [node for node in late if not self._doorbell.probe(self._doorbell.locate(node, told.get(node, ""))).is_held]
-        )
+        late = {node for node, (_, noted_at) in self._noted.items() if now - noted_at > FORGOTTEN_AFTER}
+        addresses = self._addresses()
+        self._doorbell.hang_up(addresses.values())
+        silent = {node: address for node, address in addresses.items() if node in late}
+        if any(not self._doorbell.reach(address).is_held for address in silent.values()):
+            self._forget(silent, Rung.NOBODY, Rung.UNREACHABLE)
 
     def _others(self) -> list[tuple[str, str]]:
         """All other nodes, of any prefix, and where they say that they can be rung."""
@@ -169,38 +229,64 @@ class Upkeep:
 
     # --- the file
 
+    @property
+    def other_names(self) -> str:
+        """What is wrong with the names of the file, or nothing."""
+        names = number_of_names(self._settings.path)
+        if names < 2:
+            return ""
+        return (
+            f"SQLite file {self._settings.path} has {names} names (hard links): SQLite keeps a log for each name, so "
+            f"that processes which use different ones do not hear each other, and damage the file; use symbolic links"
+        )
+
     def check_identity(self) -> None:
         """Raise TransportUnavailable if the path names another file than the one that is open, or none."""
         if file_identity(self._settings.path) != self._identity:
             raise TransportUnavailable(f"SQLite file {self._settings.path}: it was removed or replaced while in use")
+        if not has_numbers(self._db):
+            with self.transaction():
+                complete_numbers(self._db)
+        if self._find_file_id() != self.file_id:
+            raise TransportUnavailable(f"SQLite file {self._settings.path}: its content was removed or replaced")
 
-    def trim(self, now: float) -> bool:
+    def trim(self, now: float, monotonic: float) -> bool:
         """Remove what nobody needs any more, a bounded number of rows; whether there is more to do."""
-        more_log = self._trim_log(now)
+        more_log = self._trim_log(now, monotonic)
         return self._trim_queues(now) or more_log
 
-    def _trim_log(self, now: float) -> bool:
+    def _trim_log(self, now: float, monotonic: float) -> bool:
         """Remove rows that every node has read or that have expired."""
         lowest, newest = self._db.execute("SELECT min(id), max(id) FROM trunk_log").fetchone()
         if lowest is None or lowest >= newest:
             return False
         read_by_all = self._db.execute("SELECT min(CAST(position AS INTEGER)) FROM trunk_nodes").fetchone()[0]
         alive = self._db.execute("SELECT id FROM trunk_log WHERE expires_at > ? ORDER BY id LIMIT 1", (now,)).fetchone()
-        limit = max(newest if read_by_all is None else read_by_all, (alive[0] if alive else newest) - 1)
-        if newest - limit > _LOG_LIMIT_ROWS and self._log_bytes() > _LOG_LIMIT_BYTES:
+        # Where a reader stands, the row stays: by it the reader sees that this is still the log that it has read.
+        limit = max(newest if read_by_all is None else read_by_all, (alive[0] if alive else newest) - 1) - 1
+        if read_by_all != self._slowest[0]:
+            self._slowest = (read_by_all, monotonic)
+        is_read = monotonic - self._slowest[1] < _READS_WITHIN
+        bound = _LOG_LIMIT_BYTES_IF_READ if is_read else _LOG_LIMIT_BYTES
+        if newest - limit > _LOG_LIMIT_ROWS and self._log_bytes() > bound:
             limit = max(limit, (lowest + newest) // 2)
         # The newest row stays: the next id is made from it.
         return self._remove_up_to(lowest, min(limit, newest - 1))
 
     def _remove_up_to(self, lowest: int, limit: int) -> bool:
+        if lowest > limit:
+            return False
         for _ in range(_STEPS_PER_TURN):
-            if lowest > limit:
-                return False
-            lowest = min(lowest + _ROWS_PER_STEP, limit + 1)
+            # Not so many ids: where the log was emptied there are none for a long way.
+            last = self._db.execute(
+                "SELECT id FROM trunk_log WHERE id <= ? ORDER BY id LIMIT 1 OFFSET ?", (limit, _ROWS_PER_STEP - 1)
+            ).fetchone()
             with self.transaction():
-                removed = self._db.execute("DELETE FROM trunk_log WHERE id < ?", (lowest,)).rowcount
+                removed = self._db.execute("DELETE FROM trunk_log WHERE id <= ?", last or (limit,)).rowcount
             self._unchecked += removed * 64
-        return lowest <= limit
+            if last is None:
+                return False
+        return True
 
     def _log_bytes(self) -> int:
         return int(self._db.execute("SELECT total(length(frame)) FROM trunk_log").fetchone()[0])
@@ -214,6 +300,7 @@ class Upkeep:
             "LIMIT ?) WHERE expires_at <= ?",
             (_ROWS_PER_STEP, now),
         ).fetchall()
+        self._count_again()
         ended = self._db.execute("SELECT 1 FROM trunk_members WHERE expires_at <= ? LIMIT 1", (now,)).fetchone()
         empty = self._db.execute("SELECT 1 FROM trunk_depth WHERE depth <= 0 LIMIT 1").fetchone()
         for prefix, channel in oldest:
@@ -223,8 +310,19 @@ class Upkeep:
             with self.transaction():
                 self._db.execute("DELETE FROM trunk_members WHERE expires_at <= ?", (now,))
                 self._db.execute("DELETE FROM trunk_depth WHERE depth <= 0")
-                self._db.execute(GROW)
+                self._db.execute(CHANGE)
         return bool(oldest)
+
+    def _count_again(self) -> None:
+        """Mend counters that do not count the oldest rows, as somebody has changed them: nobody would claim these."""
+        wrong = self._db.execute(
+            "SELECT DISTINCT q.prefix, q.channel FROM (SELECT prefix, channel FROM trunk_queue ORDER BY id LIMIT ?) q "
+            "LEFT JOIN trunk_depth d ON d.prefix = q.prefix AND d.channel = q.channel WHERE coalesce(d.depth, 0) <= 0",
+            (_ROWS_PER_STEP,),
+        ).fetchall()
+        for prefix, channel in wrong:
+            with self.transaction():
+                Queues(prefix, lambda _channel: 0).count(self._db, channel)
 
     def checkpoint(self, written: int, *, quiet: bool) -> None:
         """Move the WAL into the file when it is worth it, and never let it grow."""

@@ -10,20 +10,31 @@ from channels_trunk.transports.base import Claimed, NodeContext
 from channels_trunk.transports.frames import claimed_message
 
 from .bells import Bells
-from .log_reader import LogReader
-from .neighbours import GENERATION, GROW, Neighbours, pack_names
+from .clocks import Clocks, later
+from .log_reader import LEAP, LogReader
+from .neighbours import CHANGE, GENERATION, Neighbours, pack_names
 from .queues import QueuedRow, Queues
 from .rings import Letter, Told, fits, pack_letter, pack_ring
 from .traffic import Traffic
 
 __all__ = ["Writer"]
 
-_INSERT = f"INSERT INTO trunk_log (prefix, origin, expires_at, frame) VALUES (?, ?, ?, ?) RETURNING id, {GENERATION}"
+# Where the newest row has an id below one that this node knows, the log was emptied or restored. The others know ids
+# that this node may not know: so far above them all, whatever they have read, they find a gap.
+_INSERT = (
+    "INSERT INTO trunk_log (id, prefix, origin, expires_at, frame) "
+    f"SELECT iif(newest >= ?, newest, ? + {LEAP}) + 1, ?, ?, ?, ? "
+    f"FROM (SELECT coalesce(max(id), 0) AS newest FROM trunk_log) RETURNING id, {GENERATION}"
+)
 _CATCH_UP_TRIES = 20
 _CATCH_UP_RETRY = 0.0005
 
 Rows = dict[str, list[tuple[int | None, Envelope]]]
 """For each normal channel the messages it is to get, each with its index in the batch (None: as a group's member)."""
+
+
+def _expiry(batch: Sequence[Envelope]) -> float:
+    return max(envelope.expires_at for envelope in batch)
 
 
 class Writer:
@@ -42,6 +53,7 @@ class Writer:
         file_id: int,
         newest: int,
         begin: str,
+        clocks: Clocks,
     ) -> None:
         self._db = connection
         self._context = context
@@ -53,12 +65,15 @@ class Writer:
         self._file_id = file_id
         self._newest = newest  # no row that this node appended is behind this one
         self._begin = begin
+        self._clocks = clocks
         self.watched: frozenset[str] = frozenset()
 
     # --- publishing
 
     def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Append one row for the whole batch; messages of normal channels become rows of their own."""
+        if self._clocks.behind:
+            batch = later(batch, self._clocks.behind)
         neighbours = self._neighbours
         kinds = {e.kind for e in batch}
         if Kind.QUEUE in kinds:
@@ -76,7 +91,7 @@ class Writer:
         if self._handed_over(batch, frame):
             return ()
         told, generation = self._append(batch, frame)
-        self._reader.keep_up(told.row)
+        self._appended(batch, told)
         if generation != neighbours.generation:
             # The row is committed: what fails from here on must not have the batch sent again.
             try:
@@ -100,12 +115,17 @@ class Writer:
     def _append(self, batch: Sequence[Envelope], frame: bytes) -> tuple[Told, int]:
         """Append a row; return it and the generation that it found."""
         context = self._context
-        expires_at = max(envelope.expires_at for envelope in batch)
+        known = max(self._newest, self._reader.position)
+        values = (known, known, context.prefix, context.node, _expiry(batch), frame)
         # fetchall, so that the statement comes to its end and commits.
-        [(row, generation)] = self._db.execute(_INSERT, (context.prefix, context.node, expires_at, frame)).fetchall()
+        [(row, generation)] = self._db.execute(_INSERT, values).fetchall()
         self._traffic.wrote(len(frame))
-        self._newest = row
         return Told(row, frame), generation
+
+    def _appended(self, batch: Sequence[Envelope], told: Told) -> None:
+        """A row has been committed."""
+        self._newest = told.row
+        self._reader.keep_up(told.row, _expiry(batch))
 
     def _catch_up_members(self, batch: Sequence[Envelope]) -> None:
         """Normal channels that joined a group since we last looked get the message that is in the log already."""
@@ -133,7 +153,7 @@ class Writer:
             if for_log and self._neighbours.nodes:
                 told, _ = self._append(for_log, self._context.codec.encode_frame(self._context.node, for_log))
         if told is not None:
-            self._reader.keep_up(told.row)
+            self._appended(for_log, told)
             self._ring(for_log, told)
         self._wake_for(rows)
         return refused
@@ -142,7 +162,7 @@ class Writer:
 
     def _rows_for_queues(self, batch: Sequence[Envelope]) -> Rows:
         rows: Rows = {}
-        now = self._context.clock.wall()
+        now = self._clocks.now()
         for index, envelope in enumerate(batch):
             if envelope.kind == Kind.QUEUE:
                 rows.setdefault(envelope.target, []).append((index, envelope))
@@ -155,7 +175,7 @@ class Writer:
     def _enqueue(self, rows: Rows) -> list[int]:
         """Add rows as far as there is room; return the indexes of those that were refused."""
         refused: list[int] = []
-        now = self._context.clock.wall()
+        now = self._clocks.now()
         for channel, wanted in rows.items():
             room = max(0, self._queues.room(self._db, channel, len(wanted), now))
             if accepted := wanted[:room]:
@@ -193,11 +213,13 @@ class Writer:
         while not claimed and (rows := self._claim_rows(channel, limit)):
             found = (claimed_message(self._context, channel, expires_at, frame) for _, expires_at, frame in rows)
             claimed = [message for message in found if message is not None]
+        if self._clocks.ahead:
+            claimed = [message._replace(expires_at=message.expires_at + self._clocks.ahead) for message in claimed]
         self._traffic.wrote(0)
         return claimed
 
     def _claim_rows(self, channel: str, limit: int) -> list[QueuedRow]:
-        now = self._context.clock.wall()
+        now = self._clocks.now()
         with self._transaction():
             rows = self._queues.claim(self._db, channel, limit)
             if any(expires_at <= now for _, expires_at, _ in rows):
@@ -210,7 +232,8 @@ class Writer:
         """Insert rows again, with ids below all others."""
         rows: Rows = {}
         for message in claimed:
-            envelope = Envelope(Kind.QUEUE, message.channel, message.expires_at, message.body)
+            expires_at = message.expires_at - self._clocks.ahead
+            envelope = Envelope(Kind.QUEUE, message.channel, expires_at, message.body)
             rows.setdefault(message.channel, []).append((None, envelope))
         with self._transaction():
             for channel, entries in rows.items():
@@ -233,7 +256,7 @@ class Writer:
         with self._transaction():
             self._change(
                 "INSERT OR REPLACE INTO trunk_members (prefix, group_name, channel, expires_at) VALUES (?, ?, ?, ?)",
-                (self._context.prefix, group, channel, expires_at),
+                (self._context.prefix, group, channel, expires_at + self._clocks.behind),
             )
 
     def unbind(self, group: str, channel: str) -> None:
@@ -246,14 +269,15 @@ class Writer:
 
     def _change(self, statement: str, values: tuple[object, ...]) -> None:
         self._db.execute(statement, values)
-        self._db.execute(GROW)
+        self._db.execute(CHANGE)
 
     def peers(self) -> frozenset[str]:
-        """Nodes that have not been forgotten, and whose sockets are held."""
+        """Nodes that have not been forgotten, and whose sockets do not say that nobody holds them any more."""
         rows = self._db.execute(
-            "SELECT node FROM trunk_nodes WHERE prefix = ? AND node <> ?", (self._context.prefix, self._context.node)
+            "SELECT node, doorbell FROM trunk_nodes WHERE prefix = ? AND node <> ?",
+            (self._context.prefix, self._context.node),
         ).fetchall()
-        return frozenset(node for (node,) in rows) - self._bells.nobody.keys()
+        return frozenset(node for node, told in rows if not self._bells.is_gone(node, told))
 
     def purge(self) -> None:
         """Delete queues and memberships."""

@@ -1,0 +1,82 @@
+"""The wall clocks of the processes that share a file. They are all the machine's, unless somebody has set one apart.
+
+Each node writes into its row what its wall clock shows less for how long the machine has been up, so that two of them
+can be compared whenever they were written. Who differs from the others goes by theirs: who is ahead keeps what he gets
+for longer, and who is behind has what he sends kept for longer. So nothing is removed that another node takes for
+young. Between two nobody can tell who is right, and both do so.
+"""
+
+import time
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from channels_trunk.clock import Clock
+from channels_trunk.envelope import Envelope
+
+__all__ = ["Clocks", "later"]
+
+# More than between two nodes of which one was told already that the machine's clock was set, and the other is about to
+# say so, is needed to say that one is wrong; what follows from it does no harm. Seconds.
+_TOLERATED = 2.0
+
+
+class Clocks:
+    """`ahead` and `behind` are written by the hub's thread, and read by any."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.ahead = 0.0
+        """Seconds by which this process's clock is ahead of that by which the file goes; 0 if they agree."""
+        self.behind = 0.0
+        """Likewise."""
+        self._noted = ""
+        self.difference = ""
+        """What is wrong, once it was seen twice: where the machine's clock was set, all come to say the same."""
+
+    def offset(self) -> float:
+        """What this node writes into its row."""
+        return self._clock.wall() - _uptime()
+
+    def compare(self, others: Sequence[float]) -> None:
+        """Look what the other nodes have written."""
+        own = self.offset()
+        ahead = own - _middle([own, *others])
+        behind = _middle(others) - own if others else 0.0
+        self.ahead = ahead if ahead > _TOLERATED else 0.0
+        self.behind = behind if behind > _TOLERATED else 0.0
+        noted, self._noted = self._noted, self._what_is_wrong(max([own, *others]) - min([own, *others]))
+        self.difference = self._noted if noted and self._noted else ""
+
+    def _what_is_wrong(self, spread: float) -> str:
+        if self.ahead or self.behind:
+            word = "ahead of" if self.ahead else "behind"
+            return (
+                f"the wall clock of this process is {max(self.ahead, self.behind):.0f} s {word} those of the other "
+                f"processes that use the file: set it right; until then messages may live longer"
+            )
+        if spread > _TOLERATED:
+            return f"the wall clocks of processes that use the file differ by {spread:.0f} s: set them right"
+        return ""
+
+    def now(self) -> float:
+        """Wall-clock time by which what is stored has expired, or has not."""
+        return self._clock.wall() - self.ahead
+
+
+def _middle(offsets: Sequence[float]) -> float:
+    return sorted(offsets)[(len(offsets) - 1) // 2]
+
+
+def later(envelopes: Sequence[Envelope], seconds: float) -> Sequence[Envelope]:
+    """The same, each to expire so many seconds later."""
+    return [replace(envelope, expires_at=envelope.expires_at + seconds) for envelope in envelopes]
+
+
+def _uptime() -> float:
+    """Seconds that all processes of this machine agree on, whatever has been done to the clocks of one."""
+    try:
+        with open("/proc/uptime", "rb") as file:
+            return float(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return time.monotonic()
