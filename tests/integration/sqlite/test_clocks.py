@@ -17,9 +17,9 @@ HOUR = 3600
 SAID_WITHIN = 30.0
 
 _CLOCK = """
-import time
-_time = time.time
-time.time = lambda: _time() + {seconds}
+from channels_trunk import clock
+right = clock.SYSTEM_CLOCK
+clock.SYSTEM_CLOCK = right._replace(wall=lambda: right.wall() + {seconds})
 """
 
 _WRONG = """

@@ -65,7 +65,7 @@ class File:
 
 @pytest.fixture
 def file(tmp_path: Path, fake_clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[File]:
-    monkeypatch.setattr(clocks_module, "_uptime", lambda: 0.0)
+    monkeypatch.setattr(clocks_module, "_uptime", lambda clock: 0.0)
     with ExitStack() as stack:
         file = File(str(tmp_path / "x.sqlite3"), fake_clock)
         stack.enter_context(closing(file.db))
@@ -131,7 +131,7 @@ def test_who_has_seen_another_log_makes_a_gap_that_all_find_and_only_one(file: F
 
 @pytest.fixture(autouse=True)
 def no_uptime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks_module, "_uptime", lambda: 0.0)
+    monkeypatch.setattr(clocks_module, "_uptime", lambda clock: 0.0)
 
 
 @pytest.mark.parametrize(

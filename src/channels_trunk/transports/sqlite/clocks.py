@@ -6,7 +6,6 @@ for longer, and who is behind has what he sends kept for longer. So nothing is r
 young. Between two nobody can tell who is right, and both do so.
 """
 
-import time
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -36,7 +35,7 @@ class Clocks:
 
     def offset(self) -> float:
         """What this node writes into its row."""
-        return self._clock.wall() - _uptime()
+        return self._clock.wall() - _uptime(self._clock)
 
     def compare(self, others: Sequence[float]) -> None:
         """Look what the other nodes have written."""
@@ -73,10 +72,10 @@ def later(envelopes: Sequence[Envelope], seconds: float) -> Sequence[Envelope]:
     return [replace(envelope, expires_at=envelope.expires_at + seconds) for envelope in envelopes]
 
 
-def _uptime() -> float:
+def _uptime(clock: Clock) -> float:
     """Seconds that all processes of this machine agree on, whatever has been done to the clocks of one."""
     try:
         with open("/proc/uptime", "rb") as file:
             return float(file.read().split()[0])
     except (OSError, ValueError, IndexError):
-        return time.monotonic()
+        return clock.monotonic()
