@@ -166,6 +166,16 @@ class Suspicious(Base):
         await super().group_discard(group, channel)
 
 
+class Nostalgic(Base):
+    """Names every node that it has ever heard of."""
+
+    known: frozenset[str] = frozenset()
+
+    async def peers(self) -> frozenset[str]:
+        self.known |= await super().peers()
+        return self.known
+
+
 class Picky(Base):
     """Discards only what it has added."""
 

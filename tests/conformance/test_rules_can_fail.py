@@ -134,6 +134,7 @@ ON_SQLITE = {
     "test_keys_can_be_changed_while_running": "FirstKey",
     "test_killed_child_does_not_hinder_the_parent": "Mute",
     "test_killed_member_hinders_nobody": "Losing",
+    "test_killed_node_is_soon_no_peer": "Nostalgic",
     "test_killed_senders_leave_no_gap": "Doubling",
     "test_killed_worker_takes_no_job_along": "Losing",
     "test_nodes_with_the_same_key": "Salted",

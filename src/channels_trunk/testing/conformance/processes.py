@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from channels_trunk.testing.commands import END, Commands
 from channels_trunk.testing.conformance.checks import (
@@ -264,6 +264,23 @@ class KillRules:
         await here.group_send(group, HELLO)
         assert await here.collect(mine, count=2) == [HELLO, HELLO]
 
+    @rule("crosses_processes", "statistics", within=60)
+    async def test_killed_node_is_soon_no_peer(self, rig: Rig) -> None:
+        """peers() names a node until its process is killed, and soon not any more, though nobody sends it anything."""
+        layer = rig.layer()
+        killed, stays = await rig.process(), await rig.process()
+        dead, alive = [(await peer.new_channel()).rpartition("!")[0] for peer in (killed, stays)]
+
+        async def named() -> list[bool]:
+            peers = await layer.peers()  # type: ignore[attr-defined]
+            return [any(head.endswith(node) for node in peers) for head in (dead, alive)]
+
+        await rig.eventually(lambda: _is(named, [True, True]))
+        killed.kill()
+        await killed.gone()
+        # No longer than somebody would wait for its answer.
+        await rig.eventually(lambda: _is(named, [False, True]), within=10)
+
     @rule("crosses_processes", "groups", within=60)
     async def test_process_that_stands_still_hinders_nobody(self, rig: Rig) -> None:
         """One member process is stopped: the others go on. When it goes on, it gets what was sent meanwhile."""
@@ -278,6 +295,10 @@ class KillRules:
         finally:
             frozen.thaw()
         assert_clean(await frozen.collect(theirs, count=50), sent={"here": 50})
+
+
+async def _is(question: Callable[[], Awaitable[object]], answer: object) -> bool:
+    return await question() == answer
 
 
 async def run_workers(
