@@ -293,14 +293,15 @@ class Lifecycle(Condition):
             if self._health.state is not State.FAILED:
                 self.set_state(State.CLOSED, "")
             ended, self._ended = self._ended, []
-            # In here, as joins that find no thread any more begin a new one.
+            # In here, as joins that find no thread any more begin a new one. What follows would be of that one, too: it
+            # would not be closed at the end of the process, and its pump would have lost its turn.
             self.joining.end(error)
-        living.ended(self)
+            living.ended(self)
+            if self.publisher.drop_unasked():
+                # Somebody sent at the very end; see publish().
+                self.start()
         if refusal is not None:
             self._tell_receivers(refusal)
-        if self.publisher.drop_unasked():
-            # Somebody sent at the very end; see publish().
-            self.start()
         if io is not None:
             io.ended_by = refusal
             io.stop()

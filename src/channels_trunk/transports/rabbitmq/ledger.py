@@ -185,7 +185,7 @@ class Ledger:
 def _decoded(body: bytes) -> _Note:
     try:
         return msgspec.msgpack.decode(body, type=_Note)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except Exception:  # noqa: BLE001 - see codec.unreadable
         return _Note(0.0, "")
 
 
