@@ -5,7 +5,7 @@ from importlib.machinery import BuiltinImporter, ModuleSpec
 from importlib.util import module_from_spec
 from typing import NamedTuple, cast
 
-__all__ = ["SYSTEM_CLOCK", "Clock"]
+__all__ = ["SYSTEM_CLOCK", "Clock", "WallClock"]
 
 
 class Clock(NamedTuple):
@@ -21,3 +21,17 @@ _time = module_from_spec(cast(ModuleSpec, BuiltinImporter.find_spec("time")))
 BuiltinImporter.exec_module(_time)
 
 SYSTEM_CLOCK = Clock(monotonic=_time.monotonic, wall=_time.time)
+
+
+class WallClock:
+    """A `wall` that follows another machine's: what expires for one process then does so for all."""
+
+    __slots__ = ("_own", "ahead")
+
+    def __init__(self, own: Callable[[], float]) -> None:
+        self._own = own
+        self.ahead = 0.0
+        """How many seconds the other machine's clock is ahead of this one's."""
+
+    def __call__(self) -> float:
+        return self._own() + self.ahead

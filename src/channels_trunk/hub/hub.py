@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from channels_trunk.clock import SYSTEM_CLOCK, Clock
+from channels_trunk.clock import SYSTEM_CLOCK, Clock, WallClock
 from channels_trunk.codec import Codec
 from channels_trunk.envelope import Control, ControlOp, Envelope, Kind
 from channels_trunk.names import channel_owner, check_channel, check_group, local_names
@@ -84,6 +84,8 @@ class Hub(Receiving):
         self.desk = ControlDesk(self, codec)
         self.control = self.desk.handle
         self._local_names = local_names()
+        self.wall_clock = WallClock(clock.wall)
+        clock = clock._replace(wall=self.wall_clock)
         context = NodeContext(node, options.prefix, codec, HubSink(self), clock, options.capacity_of)
         super().__init__(transport, context)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from channels_trunk.aside import aside, drained, work
+from channels_trunk.clock import WallClock
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
 from channels_trunk.health import State
@@ -54,6 +55,7 @@ class Lifecycle(Condition):
     publisher: "Publisher"
     reader: "Reader"
     router: Router
+    wall_clock: WallClock
     windows: Windows
 
     def __init__(self, transport: Transport, context: NodeContext) -> None:

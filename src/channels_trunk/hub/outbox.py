@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from channels_trunk.envelope import Envelope
 
@@ -69,6 +70,13 @@ class Outbox:
     def put_back(self, batch: Sequence[Outgoing]) -> None:
         """Put a batch that was not sent back to the front."""
         self._entries.extendleft(reversed(batch))
+
+    def put_off(self, seconds: float) -> None:
+        """The wall clock was set: what waits expires so much later."""
+        self._entries = deque(
+            replace(entry, envelope=replace(entry.envelope, expires_at=entry.envelope.expires_at + seconds))
+            for entry in self._entries
+        )
 
     def expire(self, now: float) -> list[Outgoing]:
         """Remove and return the entries that are past their deadline."""

@@ -360,6 +360,10 @@ class Publisher:
             self._handed = False
         self.outcomes.dropped(entries, error)
 
+    def put_off(self, seconds: float) -> None:
+        """The wall clock was set; with the hub's lock held."""
+        self._outbox.put_off(seconds)
+
     def drop_unasked(self) -> bool:
         """Forget envelopes that nobody waits for; whether others are left."""
         with self._lock:

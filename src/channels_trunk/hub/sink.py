@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HubSink"]
 
+# What a busy machine may take to answer is no difference. Seconds.
+_CLOCKS_AGREE = 2.0
+
 
 class HubSink:
     """The Sink of one hub; see `transports.base.Sink`."""
@@ -56,6 +59,23 @@ class HubSink:
         """Count it and say it."""
         self._hub.router.counters.dropped_overflow += 1
         self._hub.log.warning("full", "channel %s is full: a message to a group was dropped", channel)
+
+    def engine_time(self, now: float) -> None:
+        """Set the wall clock by it, and say it where this machine's is far off."""
+        hub = self._hub
+        with hub.lock:
+            clock = hub.wall_clock
+            behind = now - clock()  # what it was set by the last time counts
+            if abs(behind) < _CLOCKS_AGREE:
+                return
+            clock.ahead += behind
+            hub.publisher.put_off(behind)
+        hub.log.warning(
+            "clock",
+            "this machine's clock is %.1f s %s the engine's, by which messages expire",
+            abs(clock.ahead),
+            "behind" if clock.ahead > 0 else "ahead of",
+        )
 
     def maintain_soon(self) -> None:
         """Wake the supervisor."""

@@ -110,6 +110,10 @@ class Sink(Protocol):
         """A normal channel in a group was full and went without a message."""
         ...
 
+    def engine_time(self, now: float) -> None:
+        """It is now so many wall-clock seconds by the engine's clock, and `NodeContext.clock` is to go by that."""
+        ...
+
     def maintain_soon(self) -> None:
         """There is work for `maintain` before its time."""
         ...

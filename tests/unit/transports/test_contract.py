@@ -30,6 +30,7 @@ class RecordingSink:
         self.skips: list[Exception] = []
         self.drops: list[str] = []
         self.maintain_total = 0
+        self.times: list[float] = []
         self.stalls: list[str] = []
 
     def received(self, envelopes: Sequence[Envelope]) -> None:
@@ -49,6 +50,9 @@ class RecordingSink:
 
     def dropped(self, channel: str) -> None:
         self.drops.append(channel)
+
+    def engine_time(self, now: float) -> None:
+        self.times.append(now)
 
     def maintain_soon(self) -> None:
         self.maintain_total += 1
