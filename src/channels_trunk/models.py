@@ -18,15 +18,15 @@ class Sequencer(models.Model):
     prefix = models.CharField(max_length=_NAME, primary_key=True)
     epoch = models.BigIntegerField()
     position = models.BigIntegerField()
-    """Of the newest row of the log."""
+    """Of the newest row of the log; microseconds since 1970, if the log has not grown faster."""
     back = models.BigIntegerField()
     """The rank of the newest message of a normal channel."""
     front = models.BigIntegerField()
     """The rank of the message that was given back last."""
     generation = models.BigIntegerField()
-    """Grows with every change of the nodes and members."""
+    """Another one with every change of the nodes and members."""
     roll = models.BigIntegerField(default=0)
-    """Grows when a node asks who is there; all others answer with a heartbeat."""
+    """Another one when a node asks who is there; all others answer with a heartbeat."""
 
 
 class LogRow(models.Model):
@@ -38,6 +38,8 @@ class LogRow(models.Model):
     origin = models.CharField(max_length=_NAME)
     expires_at = models.FloatField()
     frame = models.BinaryField()
+    previous = models.BigIntegerField(null=True)
+    """The position of the row before: who has read another one there has missed something."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["prefix", "position"], name="channels_trunk_log_position")]

@@ -111,7 +111,7 @@ async def test_who_is_eldest_and_does_not_tidy_up_keeps_nobody_else_from_it(
     """It may be one with `auto_trim` off, or one that stands still."""
     layer = make_layer(database)
     await layer.group_send("group", HELLO)
-    far = 2**40
+    far = 2**60
     eldest = Node(node="0", prefix=stored_name(layer.prefix), position=far, seen_at=0.0)
     row = LogRow(prefix=stored_name(layer.prefix), position=0, origin="0", expires_at=1.0, frame=b"")
     for model in (eldest, row):

@@ -27,8 +27,13 @@ class Bell:
         if sys.platform != "linux":
             return
         with suppress(OSError):  # out of descriptors, say: then this node looks by itself
-            self._socket = sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            sock.bind(_NAME.format(node))
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            try:
+                sock.bind(_NAME.format(node))
+                self._socket = sock
+            finally:
+                if self._socket is None:
+                    sock.close()
 
     def fileno(self) -> int | None:
         """What becomes readable when somebody rings; None if that cannot be heard."""

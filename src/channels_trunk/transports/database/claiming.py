@@ -40,15 +40,19 @@ class Claiming:
     """For the worker's thread. `unsettled` is kept from one connection to the next."""
 
     def __init__(
-        self, session: Session, context: NodeContext, *, queues: Queues, nodes: Nodes, unsettled: list[Unsettled]
+        self,
+        session: Session,
+        context: NodeContext,
+        *,
+        queues: Queues,
+        nodes: Nodes,
+        unsettled: list[Unsettled],
     ) -> None:
         self._session = session
         self._context = context
         self._queues = queues
         self._nodes = nodes
         self._unsettled = unsettled
-        self.expired: set[str] = set()
-        """Channels in which expired messages were found."""
         self._emptied: dict[str, float] = {}  # channels of which a claim has left nothing, and when
 
     def rests(self, channel: str) -> bool:
@@ -72,10 +76,7 @@ class Claiming:
         """Delete the oldest rows of a channel, and return the messages that are fresh and can be opened."""
         while rows := self._take_out(channel, limit):
             now = self._context.clock.wall()
-            if any(row.expires_at <= now for row in rows):
-                self.expired.add(channel)
-            fresh = [row for row in rows if row.expires_at > now]
-            found = [claimed_message(self._context, *row) for row in fresh]
+            found = [claimed_message(self._context, *row) for row in rows if row.expires_at > now]
             if len(rows) < limit:
                 self._emptied[channel] = self._context.clock.monotonic()
             # Where none was good, nobody would be told of what is behind them.

@@ -25,8 +25,9 @@ _SCHEMA_STATES = {"42P01", "42703", "3F000"}
 # By class: connection, resources, the operator intervenes, system, internal; and a server that only reads.
 _AWAY_CLASSES = {"08", "53", "57", "58", "XX"}
 _AWAY_STATES = {"25006", "25P03"}
-# By the numbers of MySQL: lock wait timeout, deadlock, NOWAIT, statement timeouts of both of its families.
-_BUSY_NUMBERS = {1205, 1213, 3572, 3024, 1969}
+# By the numbers of MySQL: lock wait timeout, deadlock, NOWAIT, statement timeouts of both of its families, and a row
+# that has changed since MariaDB's snapshot.
+_BUSY_NUMBERS = {1205, 1213, 3572, 3024, 1969, 1020}
 _FULL_NUMBERS = {1021, 1114}
 _SCHEMA_NUMBERS = {1054, 1146}
 # Access denied (to the server, to the database, to a table, to a column), unknown database, a host that is not allowed.
@@ -42,12 +43,13 @@ _AWAY_RESULTS = {10, 14}  # IOERR, CANTOPEN
 
 def trouble_of(error: Error) -> Trouble:
     """What an error of Django's means. An engine without codes that are known here is away when it fails."""
-    if (state := _state_of(error)) is not None:
-        return _of_state(state)
     if (result := result_of(error)) is not None:
         return _of_result(result)
-    number = _number_of(error)
-    return _of_class(error) if number is None else _of_number(number, error)
+    # Before the states: PyMySQL has both since its version 1.2, and many of MySQL's numbers share the state HY000.
+    if (number := _number_of(error)) is not None:
+        return _of_number(number, error)
+    state = _state_of(error)
+    return _of_class(error) if state is None else _of_state(state)
 
 
 def is_about_rights(error: Error) -> bool:
@@ -105,6 +107,8 @@ def _of_number(number: int, error: Error) -> Trouble:
         return Trouble.FULL
     if number in _SCHEMA_NUMBERS:
         return Trouble.SCHEMA
+    if number in _READ_ONLY_NUMBERS:
+        return Trouble.AWAY
     return Trouble.REFUSED if number in _REFUSED_NUMBERS else _of_class(error)
 
 

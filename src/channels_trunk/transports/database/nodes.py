@@ -21,7 +21,7 @@ _ANSWERS_WITHIN = 2.0
 
 
 class Nodes:
-    """The statements, and a cache that is right as long as the generation has not grown."""
+    """The statements, and a cache that is right as long as the generation is the same."""
 
     def __init__(self, session: Session, log: Log, queues: Queues, context: NodeContext) -> None:
         self._session = session
@@ -75,7 +75,7 @@ class Nodes:
             self._roll_call, self._roll_called_at = seen, now
             if seen:
                 with self._session.transaction():
-                    self._log.lock(roll=1)
+                    self._log.lock(roll=True)
         return frozenset(map(plain_name, seen.keys() - self._mute))
 
     # --- this node's row; in a transaction that holds the lock
@@ -88,7 +88,7 @@ class Nodes:
 
     def leave(self) -> bool:
         """Take part no more; whether this was the last node of the prefix."""
-        self._log.lock(generation=1)
+        self._log.lock(generation=True)
         self._own().delete()
         return not self._others().exists()
 
@@ -129,7 +129,7 @@ class Nodes:
 
     def forget(self, nodes: list[str]) -> None:
         """In a transaction."""
-        self._log.lock(generation=1)
+        self._log.lock(generation=True)
         self._others().filter(node__in=nodes).delete()
 
     def is_eldest(self) -> bool:

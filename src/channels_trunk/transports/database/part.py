@@ -40,6 +40,7 @@ _DOUBTS = 2 * _RESTING_LOOK
 _PAGES = 20
 # Who sends or finds so many messages at once is in no conversation, where each waits for the other's answer.
 _MANY = 4
+_NONE = -1  # of the epochs
 _MODELS = ("Sequencer", "LogRow", "QueuedMessage", "Member", "Node")
 
 
@@ -66,16 +67,14 @@ class Part:
         self._settings = settings
         self._context = context
         prefix, node = stored_name(context.prefix), stored_name(context.node)
-        self._log = Log(session, prefix, node)
+        self._log = Log(session, prefix, node, context.clock.wall)
         self.queues = Queues(session, self._log, prefix)
         self.nodes = Nodes(session, self._log, self.queues, context)
         self.claiming = Claiming(session, context, queues=self.queues, nodes=self.nodes, unsettled=unsettled)
         self._writer = Writer(
             session, context, log=self._log, queues=self.queues, nodes=self.nodes, is_current=self._is_current
         )
-        self._upkeep = Upkeep(
-            session, context, log=self._log, queues=self.queues, nodes=self.nodes, expired=self.claiming.expired
-        )
+        self._upkeep = Upkeep(session, context, log=self._log, queues=self.queues, nodes=self.nodes)
         now = context.clock.monotonic()
         self._pace = Pace(
             settings.polling_interval, settings.polling_idle_timeout, in_a_file=settings.is_a_file, now=now
@@ -98,29 +97,34 @@ class Part:
         """Take part."""
         with self._session.translated():
             self._session.ensure()
+            self._set_clock()
             for name in _MODELS:
                 fields = [field.attname for field in self._session.model(name).model._meta.concrete_fields]
                 list(self._session.model(name).values_list(*fields)[:1])
         self.claiming.settle()
         self._take_part()
 
+    def _set_clock(self) -> None:
+        if (now := self._session.time()) is not None:
+            self._context.sink.engine_time(now)
+
     def _take_part(self) -> None:
         """Write this node's row, and find out where it reads on."""
         gap = ""
         with self._session.transaction():
-            is_new = self._log.begin()
-            head = self._log.lock(generation=1)
+            head, is_new = self._log.begin()
             place = self._place
             if place is None:
                 place = Place(head.epoch, head.position)
-            elif place.epoch != head.epoch or place.cursor > head.position:
-                gap = f"the tables in {self._settings.where} were emptied"
-                # Whatever is there was appended since.
-                lowest = self._log.lowest()
-                place = Place(head.epoch, head.position if lowest is None else lowest - 1)
+            elif not self._is_current(head):
+                gap = f"the tables in {self._settings.where} were emptied, or are older ones again"
+                # What was appended since lies behind the cursor. If the tables are of a backup, what is before it was
+                # delivered.
+                place = Place(head.epoch, min(place.cursor, head.position))
             self.nodes.register(place.cursor, self._context.clock.wall())
         self.nodes.generation = -1
         self._place = place
+        self._session.was_there = True
         if gap or is_new:
             self.nodes.doubts_until = self._context.clock.monotonic() + _DOUBTS
         if gap:
@@ -137,6 +141,9 @@ class Part:
         """Deliver nothing more; return where the next connection is to go on. Any thread."""
         with self._delivering:
             self._is_left = True
+            if self._place is not None and self._session.is_replaced:
+                # A copy of the file may be where this node is, and have nothing of what was sent since it was made.
+                return self._place._replace(epoch=_NONE)
             return self._place
 
     # --- in
@@ -179,8 +186,6 @@ class Part:
         if head.roll != self._roll:
             self._say_here()
             self._roll = head.roll  # not before: if the database was busy, this node has not answered yet
-        if self.claiming.expired:
-            self._upkeep.drop_expired()
         if now < self.nodes.doubts_until and now - self._said_here_at > _SOON:
             # Whoever empties one table after the other may take away the row that was just written.
             self._say_here()
@@ -203,7 +208,7 @@ class Part:
                 raise Busy  # this thread was stuck for so long that another connection reads the same
             self._place = place
             if has_gap:
-                self._context.sink.gap("the log was trimmed before this process had read it")
+                self._context.sink.gap("rows of the log were removed before this process had read them")
             if envelopes:
                 self._context.sink.received(envelopes)
 
@@ -269,7 +274,7 @@ class Part:
     def _keep_up(self, published: Published, *, much: bool) -> None:
         """Our own row is read, if it is the next; and an answer may come soon."""
         place = self._place
-        if published.position is not None and place is not None and published.position == place.cursor + 1:
+        if published.position is not None and place is not None and published.previous == place.cursor:
             self._place = place._replace(cursor=published.position)
         self._note_bytes(published.size)
         if published.size:
@@ -290,10 +295,14 @@ class Part:
         with self._session.translated():
             self._session.ensure()
             self._session.check_file()
+            self._set_clock()
+            self.nodes.generation = -1  # somebody may have removed rows, and not said so
             self.claiming.settle()
             for _ in range(_PAGES):
                 if not self._read(self._context.clock.monotonic()):
                     break
+            if (head := self._log.head()) is not None:
+                self.nodes.refresh(head)
             self._say_here()
             self._upkeep.forget_the_silent()
             more = self._settings.auto_trim and self._upkeep.tidy_in_turn()

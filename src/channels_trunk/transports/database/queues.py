@@ -7,6 +7,7 @@ from .log import Head, Log
 from .names import stored_name
 from .session import Session
 from .statements import removal
+from .values import as_frame, as_time, is_past
 
 __all__ = ["QueueRow", "Queues"]
 
@@ -69,26 +70,26 @@ class Queues:
 
     def put_back(self, rows: Sequence[QueueRow]) -> Head:
         """Add rows in front of all others, in their order."""
-        head = self._log.lock(front=len(rows), back=0)
+        head = self._log.lock(front=len(rows))
         self.append(rows, head.front + len(rows) - 1)
         return head
 
     def purge(self) -> None:
         """Remove every message and membership."""
-        self._log.lock(generation=1)
+        self._log.lock(generation=True)
         self._session.model("QueuedMessage").filter(prefix=self._prefix).delete()
         self._members().delete()
 
     def bind(self, group: str, channel: str, expires_at: float | None) -> None:
         """Write the membership."""
-        self._log.lock(generation=1)
+        self._log.lock(generation=True)
         member = {"prefix": self._prefix, "group_name": stored_name(group), "channel": stored_name(channel)}
         if not self._members().filter(**member).update(expires_at=expires_at):
             self._members().create(**member, expires_at=expires_at)
 
     def unbind(self, group: str, channel: str) -> None:
         """Remove the membership."""
-        self._log.lock(generation=1)
+        self._log.lock(generation=True)
         self._members().filter(group_name=stored_name(group), channel=stored_name(channel)).delete()
 
     # --- in a transaction
@@ -97,22 +98,17 @@ class Queues:
         """Take out the oldest messages of a channel: (expires_at, frame)."""
         statements = self._session.statements
         found = statements.rows(self._first, limit, channel=stored_name(channel))
-        if not (self._session.locks_all or self._locks_rows):
+        if not (self._session.locks_all or self._session.locks_rows):
             # One by one: who deletes a row has it.
             found = [row for row in found if statements.changed(self._these, 1, id0=row[0])]
         elif found:
             ids = {f"id{index}": row for index, (row, _, _) in enumerate(found)}
             statements.changed(self._these, len(ids), **ids)
-        return [(expires_at, bytes(frame)) for _, expires_at, frame in found]
-
-    @property
-    def _locks_rows(self) -> bool:
-        features = self._session.features
-        return bool(features.has_select_for_update and features.supports_select_for_update_with_limit)
+        return [(as_time(expires_at), as_frame(frame)) for _, expires_at, frame in found]
 
     def _first(self, limit: int, *, channel: str) -> Any:
         rows = self._stored(channel).order_by("rank").values_list("id", "expires_at", "frame")
-        if self._locks_rows:
+        if self._session.locks_rows:
             rows = rows.select_for_update(skip_locked=self._session.features.has_select_for_update_skip_locked)
         return rows[:limit].query
 
@@ -146,7 +142,7 @@ class Queues:
         """Channels, as the tables have them, with expired messages among the oldest of this prefix."""
         oldest = self._session.model("QueuedMessage").filter(prefix=self._prefix).order_by("id")
         rows = oldest.values_list("channel", "expires_at")[:_ROWS_PER_STEP]
-        return sorted({channel for channel, expires_at in rows if expires_at <= now})
+        return sorted({channel for channel, expires_at in rows if is_past(expires_at, now)})
 
     def has_ended_members(self, now: float) -> bool:
         """Whether there are memberships that have ended."""
@@ -159,7 +155,7 @@ class Queues:
     def clear_strangers(self, now: float) -> None:
         """Remove expired messages of other prefixes, if they are among the oldest of all."""
         oldest = self._session.model("QueuedMessage").order_by("id").values_list("id", "expires_at")[:_ROWS_PER_STEP]
-        expired = [row for row, expires_at in oldest if expires_at <= now]
+        expired = [row for row, expires_at in oldest if is_past(expires_at, now)]
         if expired:
             self._by_id(expired).exclude(prefix=self._prefix).delete()
 

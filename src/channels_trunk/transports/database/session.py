@@ -32,6 +32,14 @@ _LOCK_WAIT = 1
 _STANDSTILL = 10
 
 
+# Of the time zone of a session, and of what Django makes of that, nothing is in these.
+_TIME = {
+    "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "SELECT date_part('epoch', clock_timestamp())",
+    "mysql": "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1000000",
+}
+
+
 class Unsure(TransportUnavailable):
     """The connection ended while a transaction was being committed: nobody knows whether it was."""
 
@@ -53,13 +61,29 @@ class Session:
         self._connection: Any = None  # of Django's; in use by the worker's thread
         self._file: tuple[int, int] | None = None  # which one is open, if it is one
         self.was_there = False
-        """Whether the database is known to have been there before."""
+        """Whether this node has taken part before: then it waits for what was there, and is there no more."""
+        self.is_replaced = False
+        """Whether the file was found to be another one."""
         self.job: Job[Any] | None = None
+
+    @property
+    def locked(self) -> str:
+        """For messages: why nothing can be written."""
+        return self._settings.locked
 
     @property
     def features(self) -> Any:
         """What the database can do."""
         return self._connection.features
+
+    def time(self) -> float | None:
+        """The wall clock of the database, in seconds; None if there is none that all processes see."""
+        question = _TIME.get(self._connection.vendor)
+        if question is None:
+            return None
+        with self._connection.cursor() as cursor:
+            cursor.execute(question)
+            return float(cursor.fetchone()[0])
 
     @property
     def statements(self) -> Statements:
@@ -84,6 +108,12 @@ class Session:
     def locks_all(self) -> bool:
         """Whether a transaction keeps all others from writing: on SQLite it takes the one write lock when it begins."""
         return self._beginning.locks_all
+
+    @property
+    def locks_rows(self) -> bool:
+        """Whether SELECT ... FOR UPDATE is there, as it is needed here."""
+        features = self._connection.features
+        return bool(features.has_select_for_update and features.supports_select_for_update_with_limit)
 
     def model(self, name: str) -> Any:
         """The rows of a model in this database."""
@@ -120,16 +150,18 @@ class Session:
                 cursor.execute(f"SET idle_in_transaction_session_timeout = '{_STANDSTILL}s'")
             elif vendor == "mysql":
                 cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}")
+                # Of tables, by a backup or a migration: it is a day by itself.
+                cursor.execute(f"SET SESSION lock_wait_timeout = {_LOCK_WAIT}")
                 if self._connection.mysql_is_mariadb:
                     cursor.execute(f"SET SESSION idle_transaction_timeout = {_STANDSTILL}")
 
     def _connect(self) -> None:
+        self.check_file()
         if self.was_there and self._has_path and self._file_now() is None:
             # SQLite would make a new file, which is for a person to do.
             raise TransportUnavailable(f"{self._settings.where}: its file is not there any more")
         self._connection.ensure_connection()
         self._file = self._file_now() if self._has_path else None
-        self.was_there = True
         self._tune()
 
     @property
@@ -146,9 +178,11 @@ class Session:
         SQLite would go on with the file that is gone, and hear nobody who has opened the other one.
         """
         if self._file is not None and self._file_now() != self._file:
+            self.is_replaced = True
             self.failure = TransportUnavailable(
                 f"{self._settings.where}: its file was removed or replaced while in use"
             )
+            self._away(self.failure)
             raise self.failure
 
     def renew(self) -> None:
@@ -213,13 +247,17 @@ class Session:
         trouble = trouble_of(error)
         text = f"{self._settings.where}: {_one_line(error)}"
         if trouble is Trouble.BUSY:
+            if not self._settings.is_a_file:
+                self._was_locked()
             return Busy()
         if trouble is Trouble.FULL:
             self._stall(text)
             return Busy()
         if trouble is Trouble.SCHEMA or (trouble is not Trouble.AWAY and self._lacks_tables()):
-            return SchemaMismatch(self._how_to_migrate(error))
-        if trouble is Trouble.REFUSED:
+            text = self._how_to_migrate(error)
+            if not self.was_there:
+                return SchemaMismatch(text)
+        elif trouble is Trouble.REFUSED:
             return TransportError(text)
         away = TransportUnavailable(text)
         self.failure = away
@@ -245,8 +283,10 @@ class Session:
 
     def _lacks_tables(self) -> bool:
         with suppress(Error):
-            if self._connection is not None and not self._connection.in_atomic_block:
-                there = self._connection.introspection.table_names()
+            connection = self._connection
+            # After an error, a server answers nothing more in the same transaction.
+            if connection is not None and (connection.vendor == "sqlite" or not connection.in_atomic_block):
+                there = connection.introspection.table_names()
                 tables = {model._meta.db_table for model in apps.get_app_config("channels_trunk").get_models()}
                 return not tables <= {str(name) for name in there}
         return False

@@ -7,13 +7,13 @@ from functools import partial
 from typing import TypeVar
 
 from channels_trunk.envelope import Envelope
-from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.exceptions import ChannelLayerError, TransportUnavailable
 from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, StartingTransport
 
 from .bell import Bell
 from .claiming import Unsettled
 from .part import Part, Place
-from .session import Session
+from .session import Session, Unsure
 from .settings import DatabaseSettings
 from .worker import Job, Worker
 
@@ -73,21 +73,29 @@ class DatabaseTransport(StartingTransport):
         if bell is not None:
             part.ring = bell.ring
         self._open = opened = _Open(session, part, worker, bell)
-        give_up_at = context.clock.monotonic() + _OPEN_PATIENCE
-        while True:
-            try:
-                await self._do(part.begin)
-            except Busy:
-                if session.failure is not None:
-                    raise session.failure from None
-                if context.clock.monotonic() > give_up_at:
-                    raise TransportUnavailable(settings.locked) from None
-                await asyncio.sleep(_OPEN_RETRY)
-            else:
-                break
+        try:
+            await self._begin(opened)
+        except ChannelLayerError as error:
+            if self._place is None or isinstance(error, TransportUnavailable):
+                raise
+            # It was there before: a login that is refused, or tables that are not there, may be so for a while.
+            raise TransportUnavailable(str(error)) from error
         opened.has_begun = True
         worker.look_within(0)
         self._listen(opened)
+
+    async def _begin(self, opened: _Open) -> None:
+        session, clock = opened.session, self._context.clock
+        give_up_at = clock.monotonic() + _OPEN_PATIENCE
+        while True:
+            try:
+                return await self._do(opened.part.begin)
+            except Busy:
+                if session.failure is not None:
+                    raise session.failure from None
+                if clock.monotonic() > give_up_at:
+                    raise TransportUnavailable(session.locked) from None
+                await asyncio.sleep(_OPEN_RETRY)
 
     def _listen(self, opened: _Open) -> None:
         if self._open is opened and opened.bell is not None and (bell := opened.bell.fileno()) is not None:
@@ -137,7 +145,8 @@ class DatabaseTransport(StartingTransport):
         self._place = None if leave else place
         if leave:
             self._watched = frozenset()
-            self._unsettled = []
+            # What became of a commit that was cut off, nobody will know; the others go back when this is opened again.
+            self._unsettled = [move for move in self._unsettled if not move.receipt]
             self._accepted.clear()
 
     def hold(self) -> None:
@@ -161,19 +170,27 @@ class DatabaseTransport(StartingTransport):
 
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Append the batch, in one transaction."""
-        part = self._opened.part
-        return await self._do(partial(part.publish, list(batch)))
+        opened = self._opened
+        return await self._done(Job(lambda job: self._append(opened, batch, job)))
 
     def start(self, batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
         """Hand the batch to the thread that appends it, which says when that is done."""
         opened = self._open
         if opened is None or not opened.has_begun:
             return False
-        call = partial(opened.part.publish, list(batch))
-        self._started = job = Job[list[int]](lambda job: self._in_session(opened, call, job))
+        self._started = job = Job[list[int]](lambda job: self._append(opened, batch, job))
         job.outcome.add_done_callback(lambda outcome: done(None if outcome.exception() else outcome.result()))
         opened.worker.submit(job)
         return True
+
+    def _append(self, opened: _Open, batch: Sequence[Envelope], job: Job[list[int]]) -> list[int]:
+        """In the worker's thread."""
+        try:
+            return self._in_session(opened, partial(opened.part.publish, list(batch)), job)
+        except Unsure:
+            raise
+        except TransportUnavailable as error:
+            raise Busy from error  # it was certainly not stored: the next connection is to do that
 
     async def finish(self) -> Sequence[int]:
         """Say why what was started has failed."""
@@ -196,9 +213,6 @@ class DatabaseTransport(StartingTransport):
             if not job.give_up():
                 job.outcome.add_done_callback(lambda _outcome: self._give_back(opened, job))
             raise
-        finally:
-            if opened.part.claiming.expired:
-                opened.worker.look_within(0)
         return found
 
     def _give_back(self, opened: _Open, claimed: Job[list[Claimed]]) -> None:
@@ -269,9 +283,11 @@ class DatabaseTransport(StartingTransport):
 
     async def _do(self, call: Callable[[], T]) -> T:
         opened = self._opened
-        job: Job[T] = Job(lambda job: self._in_session(opened, call, job))
+        return await self._done(Job(lambda job: self._in_session(opened, call, job)))
+
+    async def _done(self, job: Job[T]) -> T:
         try:
-            return await asyncio.wrap_future(opened.worker.submit(job).outcome)
+            return await asyncio.wrap_future(self._opened.worker.submit(job).outcome)
         except asyncio.CancelledError:
             job.give_up()
             raise

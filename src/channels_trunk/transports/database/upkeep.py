@@ -15,17 +15,14 @@ _ROUNDS = 6
 
 
 class Upkeep:
-    """In small steps; `expired` are channels in which expired messages were found."""
+    """In small steps."""
 
-    def __init__(
-        self, session: Session, context: NodeContext, *, log: Log, queues: Queues, nodes: Nodes, expired: set[str]
-    ) -> None:
+    def __init__(self, session: Session, context: NodeContext, *, log: Log, queues: Queues, nodes: Nodes) -> None:
         self._session = session
         self._clock = context.clock
         self._log = log
         self._queues = queues
         self._nodes = nodes
-        self._expired = expired
         self._rounds = 0  # since this node has tidied up
 
     def forget_the_silent(self) -> None:
@@ -51,21 +48,13 @@ class Upkeep:
         more = read_by_all is not None and self._log.trim(read_by_all, now)
         self._log.clear_strangers(now)
         self._queues.clear_strangers(now)
-        self._expired.update(map(plain_name, self._queues.expired(now)))
-        more = bool(self._expired) or more
-        self.drop_expired()
-        if self._queues.has_ended_members(now):
-            with self._session.transaction():
-                self._log.lock(generation=1)
-                self._queues.drop_ended_members(now)
-        return more
-
-    def drop_expired(self) -> None:
-        """Take expired messages out of the channels in which some were found."""
-        now = self._clock.wall()
-        while self._expired:
-            channel = next(iter(self._expired))
+        for channel in map(plain_name, self._queues.expired(now)):
+            more = True
             with self._session.transaction():
                 self._log.lock()
                 self._queues.drop_expired(channel, now)
-            self._expired.discard(channel)
+        if self._queues.has_ended_members(now):
+            with self._session.transaction():
+                self._log.lock(generation=True)
+                self._queues.drop_ended_members(now)
+        return more

@@ -32,6 +32,7 @@ class Published(NamedTuple):
     filled: frozenset[str] = frozenset()
     """Normal channels that got messages."""
     position: int | None = None
+    previous: int | None = None
     size: int = 0
 
 
@@ -83,23 +84,22 @@ class Writer:
     def _store(
         self, batch: Sequence[Envelope], for_log: Sequence[Envelope], *, wanted: Sequence[Wanted], frame: bytes
     ) -> Published:
-        rows = 1 if for_log and self._nodes.has_others else 0
-        head = self._log.lock(rows=rows, back=len(wanted))
-        if head.generation != self._nodes.generation or not self._is_current(head):
-            self._follow(head)
-            if for_log and self._nodes.has_others and not rows:
-                rows = 1
-                head = self._log.lock(rows=1)
+        before = self._log.lock()
+        generation = self._nodes.generation
+        self._follow(before)
+        if self._nodes.generation != generation:
             wanted = self._wanted(batch)
-            if wanted:
-                # What was counted on before is left out: ranks need not follow one another.
-                head = self._log.lock(back=len(wanted))
-        if rows:
-            self._log.append(head.position, max(envelope.expires_at for envelope in for_log), frame)
+        row = bool(for_log) and self._nodes.has_others
+        if not (row or wanted):
+            return Published()
+        head = self._log.count_on(before, row=row, back=len(wanted))
+        if row:
+            expires_at = max(envelope.expires_at for envelope in for_log)
+            self._log.append(head.position, before.position, expires_at, frame)
         published = self._enqueue(wanted, head) if wanted else Published()
-        if not rows:
+        if not row:
             return published
-        return published._replace(position=head.position, size=published.size + len(frame))
+        return published._replace(position=head.position, previous=before.position, size=published.size + len(frame))
 
     def _wanted(self, batch: Sequence[Envelope]) -> list[Wanted]:
         now = self._context.clock.wall()

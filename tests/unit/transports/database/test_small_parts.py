@@ -73,6 +73,9 @@ def test_names_that_differ_in_case_or_spaces_are_stored_differently(one: str, ot
         (error(OperationalError, DriverError(1114, "full")), Trouble.FULL),
         (error(ProgrammingError, DriverError(1146, "no table")), Trouble.SCHEMA),
         (error(DataError, DriverError(1406, "too long")), Trouble.REFUSED),
+        (error(OperationalError, DriverError(1205, "lock wait", sqlstate="HY000")), Trouble.BUSY),
+        (error(OperationalError, DriverError(1290, "read-only", sqlstate="HY000")), Trouble.AWAY),
+        (error(OperationalError, DriverError(1020, "has changed", sqlstate="HY000")), Trouble.BUSY),
         (error(OperationalError, sqlite_error(5)), Trouble.BUSY),
         (error(OperationalError, sqlite_error(261)), Trouble.BUSY),  # SQLITE_BUSY_RECOVERY
         (error(OperationalError, sqlite_error(6)), Trouble.BUSY),
