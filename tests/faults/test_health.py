@@ -173,3 +173,26 @@ async def test_frame_that_cannot_be_read_is_counted_and_skipped(
     await eventually(lambda: here.stats().skipped_frames_total == 3)
     await make_layer().send(channel, HELLO)
     assert await here.receive(channel) == HELLO
+
+
+async def test_an_engines_clock_is_gone_by(
+    make_layer: MakeLayer, server: LoopbackServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits to be sent while the engine is away was made by this machine's, and expires when it should."""
+    here, there = make_layer(), make_layer()
+    sink, clock = here._hub.context.sink, here._hub.clock
+    sink.engine_time(clock.wall() + 1)  # as an answer of a busy machine
+    assert not caplog.messages
+    server.stop()
+    await eventually(lambda: is_state(here, State.AWAY) or here.health().state is State.CLOSED)
+    sending = asyncio.ensure_future(here.send("jobs", HELLO))
+    await eventually(lambda: here.stats().outbox_current == 1)
+    for hours in (-5, 0):
+        sink.engine_time(time.time() + hours * 3600)
+        assert abs(clock.wall() - time.time() - hours * 3600) < 60
+    there._hub.context.sink.engine_time(time.time())
+    assert [message for message in caplog.messages if "clock is 18000" in message]
+    server.start()
+    await sending
+    async with asyncio.timeout(20):
+        assert await there.receive("jobs") == HELLO

@@ -173,8 +173,9 @@ class ControlDesk:
     async def bind(self, group: str, channel: str) -> None:
         """Make a normal channel a member of a group."""
         group_expiry = self._hub.options.group_expiry
-        ends = self._hub.clock.wall() + group_expiry if group_expiry else float("inf")
         with self._within_send_timeout("the engine did not take the membership") as end:
+            await self._hub.driver.until_open(end)  # which may set the clock
+            ends = self._hub.clock.wall() + group_expiry if group_expiry else float("inf")
             await self._hub.driver.drive_patiently(self._hub.transport.bind, group, channel, ends, end=end)
 
     async def unbind(self, group: str, channel: str) -> None:

@@ -155,9 +155,12 @@ def _own_entry(alias: str) -> dict[str, Any]:
             options["transaction_mode"] = "IMMEDIATE"
         options["timeout"] = min(float(options.get("timeout", 5.0)), _SQLITE_LOCK_WAIT)
     elif connection.vendor == "postgresql":
-        # There is one connection, which is used all the time; and what other transactions commit has to be seen.
+        from django.db.backends.postgresql.psycopg_any import IsolationLevel  # needs the driver
+
+        # There is one connection, which is used all the time; and what other transactions commit has to be seen,
+        # whatever the server's own default is.
         options.pop("pool", None)
-        options.pop("isolation_level", None)
+        options["isolation_level"] = IsolationLevel.READ_COMMITTED
     elif connection.vendor == "mysql":
         options["isolation_level"] = "read committed"
     # Zero is to close the connection after each request, of which there are none here.

@@ -11,6 +11,35 @@ from tests.plugins.django_databases import DjangoDatabase, add_database, remove_
 from tests.plugins.impatience import impatient
 
 
+async def test_calls_on_a_line_that_hangs(
+    server_database: DjangoDatabase, make_layer: MakeLayer, proxy: ProxyFactory
+) -> None:
+    """Whatever it is that waits, the layer notices, says so, and goes on over a new line."""
+    direct = server_database
+    line = proxy(direct.entry["HOST"], int(direct.entry["PORT"]))
+    database = add_database(f"hanging_{direct.alias}", {**direct.entry, "HOST": line.host, "PORT": str(line.port)})
+    try:
+        one, other = make_layer(database), make_layer(direct)
+        await meet(one, other)
+        receiving = asyncio.create_task(one.receive("late-jobs"))
+        line.hang()
+        with impatient(one, 0.5):
+            with pytest.raises(TransportUnavailable):
+                await one.group_add("workers", "late-jobs")
+            await eventually(lambda: one.health().state == "away", within=20)
+        assert one.health().detail
+        line.cut()
+        line.resume()
+        await other.send("late-jobs", HELLO)
+        async with asyncio.timeout(30):
+            assert await receiving == HELLO
+        await meet(one, other)
+        await one.close()
+    finally:
+        line.cut()
+        remove_database(database)
+
+
 async def test_a_line_that_hangs(server_database: DjangoDatabase, make_layer: MakeLayer, proxy: ProxyFactory) -> None:
     direct = server_database
     line = proxy(direct.entry["HOST"], int(direct.entry["PORT"]))

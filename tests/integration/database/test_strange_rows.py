@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from channels_trunk.layers import DatabaseChannelLayer
-from channels_trunk.models import LogRow, Member, QueuedMessage, Sequencer
+from channels_trunk.models import LogRow, Member, Node, QueuedMessage, Sequencer
 from channels_trunk.testing import eventually
 from channels_trunk.transports.database.names import stored_name
 from tests.integration.database.conftest import HELLO, MakeLayer, in_thread, meet, run_sql
@@ -18,9 +18,9 @@ JOBS = [{"type": "job", "number": number} for number in range(4)]
 
 def spoil(layer: DatabaseChannelLayer, model: Any, change: str, _connection: Any) -> None:
     """Change the second row of a layer's prefix."""
-    rows = model.objects.using(layer.database).filter(prefix=stored_name(layer.prefix)).order_by("id")
-    row = rows.values_list("id", flat=True)[1]
-    run_sql(f"UPDATE {model._meta.db_table} SET {change} WHERE id = {int(row)}")(_connection)
+    rows = model.objects.using(layer.database).filter(prefix=stored_name(layer.prefix)).order_by("pk")
+    row = rows.values_list("pk", flat=True)[1]
+    run_sql(f"UPDATE {model._meta.db_table} SET {change} WHERE {model._meta.pk.column} = '{row}'")(_connection)
 
 
 ANY_ENGINE = ("frame = ''", "frame = 'xyz'")
@@ -100,7 +100,10 @@ async def test_a_time_that_is_none(sqlite_alias: DjangoDatabase, make_layer: Mak
     assert [layer.stats().reconnects_total for layer in (one, other)] == [0, 0]
 
 
-@pytest.mark.parametrize(("model", "column"), [(LogRow, "position"), (QueuedMessage, "rank"), (Member, "expires_at")])
+@pytest.mark.parametrize(
+    ("model", "column"),
+    [(LogRow, "position"), (QueuedMessage, "rank"), (Member, "expires_at"), (Node, "position"), (Node, "seen_at")],
+)
 async def test_a_number_that_is_none(
     sqlite_alias: DjangoDatabase, model: Any, column: str, make_layer: MakeLayer
 ) -> None:
@@ -118,5 +121,11 @@ async def test_a_number_that_is_none(
         layer._hub.context.sink.lost(RuntimeError("cut"))
     await eventually(lambda: all(layer.stats().reconnects_total for layer in (one, other)), within=20)
     await meet(one, other)
+    await one.group_send("workers", HELLO)
+    async with asyncio.timeout(20):
+        assert [await other.receive(channel) for channel in ("first", "second")] == [HELLO, HELLO]
+        got = [(await other.receive("waiting"))["number"] for _ in JOBS]
+    assert sorted(got) == [0, 1, 2, 3]
+    await one.send("waiting", HELLO)
     assert await in_thread(sqlite_alias.alias, lambda _: Sequencer.objects.using(sqlite_alias.alias).count())
     assert [layer.stats().reconnects_total for layer in (one, other)] == [1, 1]

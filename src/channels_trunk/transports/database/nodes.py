@@ -9,6 +9,7 @@ from .names import plain_name, stored_name
 from .queues import Queues
 from .session import Session
 from .statements import update
+from .values import as_number
 
 __all__ = ["FORGOTTEN_AFTER", "Nodes"]
 
@@ -48,7 +49,7 @@ class Nodes:
         self.others = frozenset(map(plain_name, self._others().values_list("node", flat=True)))
         members: dict[str, dict[str, float | None]] = {}
         for group, channel, ends in self._queues.members():
-            members.setdefault(plain_name(group), {})[plain_name(channel)] = ends
+            members.setdefault(plain_name(group), {})[plain_name(channel)] = as_number(ends, None)
         self.members = members
         self.generation = head.generation
 
@@ -139,7 +140,7 @@ class Nodes:
     def read_by_all(self) -> int | None:
         """How far the slowest node has read, as far as is known."""
         positions = list(self._session.model("Node").filter(prefix=self._prefix).values_list("position", flat=True))
-        return min(positions, default=None)
+        return min((as_number(position, 0) for position in positions), default=None)
 
     def _own(self) -> Any:
         return self._session.model("Node").filter(node=self._node)

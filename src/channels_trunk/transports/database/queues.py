@@ -1,5 +1,6 @@
 """Normal channels: rows that are claimed by deleting them, in the order of their ranks."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ from .log import Head, Log
 from .names import stored_name
 from .session import Session
 from .statements import removal
-from .values import as_frame, as_time, is_past
+from .values import as_frame, as_number, is_past
 
 __all__ = ["QueueRow", "Queues"]
 
@@ -41,7 +42,7 @@ class Queues:
         # Messages of all channels take their ranks between these two. To count those of one takes the longer, the more
         # there are.
         oldest = self._session.statements.rows(self._oldest, channel=stored_name(channel))
-        if not oldest or head.back - oldest[0][0] < capacity:
+        if not oldest or head.back - as_number(oldest[0][0], head.front) < capacity:
             return min(capacity, wanted)
         room: int = capacity - self._rows(channel)[: capacity + 1].count()
         if room < wanted and self.drop_expired(channel, now):
@@ -104,7 +105,7 @@ class Queues:
         elif found:
             ids = {f"id{index}": row for index, (row, _, _) in enumerate(found)}
             statements.changed(self._these, len(ids), **ids)
-        return [(as_time(expires_at), as_frame(frame)) for _, expires_at, frame in found]
+        return [(as_number(expires_at, math.inf), as_frame(frame)) for _, expires_at, frame in found]
 
     def _first(self, limit: int, *, channel: str) -> Any:
         rows = self._stored(channel).order_by("rank").values_list("id", "expires_at", "frame")

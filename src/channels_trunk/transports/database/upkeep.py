@@ -50,9 +50,7 @@ class Upkeep:
         self._queues.clear_strangers(now)
         for channel in map(plain_name, self._queues.expired(now)):
             more = True
-            with self._session.transaction():
-                self._log.lock()
-                self._queues.drop_expired(channel, now)
+            self._queues.drop_expired(channel, now)
         if self._queues.has_ended_members(now):
             with self._session.transaction():
                 self._log.lock(generation=True)
