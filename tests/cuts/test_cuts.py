@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -13,8 +13,8 @@ from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.testing import LayerUnderTest
 from channels_trunk.testing.cuts import CutSuite
 from tests.plugins.django_databases import DjangoDatabase, add_database, remove_database
-from tests.plugins.servers import RabbitServer
-from tests.plugins.servers.postgres_server import dsn_for
+from tests.plugins.servers import PgBouncerFactory, RabbitServer
+from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
 
 # Each run has a limit of its own; how many there are is said by --cuts.
 pytestmark = pytest.mark.timeout(0)
@@ -45,8 +45,20 @@ class TestPostgres(Cuts):
         )
 
 
+class TestPostgresThroughPgBouncer(TestPostgres):
+    """Where transactions are pooled: the layer finds out that LISTEN does not hold, and polls."""
+
+    chosen = 2
+
+    @pytest.fixture
+    def postgres_database(self, postgres: PostgresServer, pgbouncer: PgBouncerFactory) -> Iterator[str]:
+        dsn = postgres.fresh_database()
+        yield pgbouncer(postgres).by_address(dsn)
+        postgres.drop_database(dsn)
+
+
 class TestRabbitMQ(Cuts):
-    expected_failures = {"working": "a membership that another process has ended comes back with the connection"}
+    options: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture
     def url(self, rabbit: RabbitServer) -> str:
@@ -63,8 +75,19 @@ class TestRabbitMQ(Cuts):
         user = parts.netloc.rpartition("@")[0]
         return lambda host, port: LayerUnderTest(
             backend="channels_trunk.layers.RabbitMQChannelLayer",
-            config={"host": parts._replace(netloc=f"{user}@{host}:{port}").geturl(), "gap_event": GAP_EVENT},
+            config={
+                "host": parts._replace(netloc=f"{user}@{host}:{port}").geturl(),
+                "gap_event": GAP_EVENT,
+                **self.options,
+            },
         )
+
+
+class TestRabbitMQQuorum(TestRabbitMQ):
+    """Normal channels in quorum queues."""
+
+    options = {"queue_type": "quorum"}
+    chosen = 6
 
 
 class OnDjango(Cuts):
