@@ -17,7 +17,6 @@ logger = logging.getLogger("channels_trunk")
 async def make_exchanges(link: Link, complained: set[str]) -> None:
     """Make them, or take them as they are."""
     topology = link.settings.topology
-    await link.desk.declare_exchange(topology.roll_exchange, "fanout", auto_delete=True)
     if await _is_as_it_was(link, topology.groups_exchange) and topology.groups_exchange not in complained:
         complained.add(topology.groups_exchange)
         logger.warning(
@@ -26,6 +25,7 @@ async def make_exchanges(link: Link, complained: set[str]) -> None:
             "runs any more, delete it (each process then says a gap), or stop all processes for once",
             topology.groups_exchange,
         )
+    await link.desk.declare_exchange(topology.roll_exchange, "fanout", auto_delete=True)
 
 
 async def _is_as_it_was(link: Link, name: str) -> bool:
