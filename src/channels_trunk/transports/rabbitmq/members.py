@@ -5,7 +5,6 @@ when to look at the notes: no binding is ever made from memory, as others may ha
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 
@@ -26,6 +25,8 @@ _LONG_AGO = 2
 _MOST_LOOKED_FOR = 200
 # Seconds that it may hold a node up to have all bindings there before it takes part; it goes on afterwards.
 _RESTORE_WITHIN = 2.0
+# As many processes as there are may want to read the notes, one after the other; who does not get to it comes later.
+_LOOK_WITHIN = 10.0
 
 
 class Members:
@@ -86,11 +87,9 @@ class Members:
     async def restore(self, link: Link, workers: Workers, ledger: Ledger) -> None:
         """Before this node takes part: the broker has lost bindings, or nobody was there to look after them."""
         self.doubt()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_RESTORE_WITHIN):
-                _, lost = await self._follow(link, workers, ledger, everything=True)
-                for reason in lost:
-                    logger.warning("%s", reason)
+        _, lost = await self._follow(link, workers, ledger, everything=True, within=_RESTORE_WITHIN)
+        for reason in lost:
+            logger.warning("%s", reason)
 
     def next_end(self) -> float:
         """When the first membership ends; wall-clock seconds, or infinity."""
@@ -103,7 +102,7 @@ class Members:
         everything = thoroughly or self._is_doubtful
         if not everything and self.next_end() > self._context.clock.wall():
             return
-        notes, lost = await self._follow(link, workers, ledger, everything=everything)
+        notes, lost = await self._follow(link, workers, ledger, everything=everything, within=_LOOK_WITHIN)
         for reason in lost:
             self._context.sink.gap(reason)
         if thoroughly and notes is not None:
@@ -120,13 +119,17 @@ class Members:
                 self._is_doubtful |= not is_there
 
     async def _follow(
-        self, link: Link, workers: Workers, ledger: Ledger, *, everything: bool
+        self, link: Link, workers: Workers, ledger: Ledger, *, everything: bool, within: float
     ) -> tuple[Notes | None, list[str]]:
         """Have the bindings be what the notes say; return these, if they could be read, and what was found lost."""
         was_doubtful, self._is_doubtful = self._is_doubtful, self._is_doubtful and not everything
         lost: list[str] = []
         try:
-            return await self._until_settled(link, workers, ledger, everything=everything, lost=lost), lost
+            async with asyncio.timeout(within):
+                return await self._until_settled(link, workers, ledger, everything=everything, lost=lost), lost
+        except TimeoutError:
+            self._is_doubtful = True
+            return None, lost
         except AmqpError as error:
             self._put_off(link, "its notes", error)
             return None, lost
