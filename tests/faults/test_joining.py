@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.testing import eventually, eventually_blocking
-from channels_trunk.testing.transports import LoopbackServer
+from channels_trunk.testing.transports import LoopbackChannelLayer, LoopbackServer, LoopbackTransport
+from channels_trunk.transports.base import Transport
 from tests.faults.conftest import FaultyLayer, MakeLayer
 from tests.plugins.impatience import impatient
 
@@ -44,6 +45,46 @@ async def test_a_join_that_fails_tells_all_that_shared_it(make_layer: MakeLayer)
     found = await join_all(here, ["a", "b", "c"])
     assert all(error is None or isinstance(error, TransportUnavailable) for error in found)
     assert await join_all(here, ["a", "b", "c"]) == [None] * 3
+
+
+class AnswerlessTransport(LoopbackTransport):
+    """Does what interest() asks for, and loses the answer when it is told to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.loses_answer = False
+
+    async def interest(self, groups: frozenset[str]) -> None:
+        await super().interest(groups)
+        if self.loses_answer:
+            self.loses_answer = False
+            raise TransportUnavailable("the answer was lost")
+
+
+class AnswerlessLayer(LoopbackChannelLayer):
+    def _make_transport(self, values: dict[str, Any]) -> Transport:
+        return AnswerlessTransport(values["prefix"])
+
+
+async def test_a_group_that_is_joined_again_is_heard_whatever_became_of_the_round_before(prefix: str) -> None:
+    """The engine no longer listens to it for this node, and nobody here was told so."""
+    here, there = AnswerlessLayer(prefix=prefix), AnswerlessLayer(prefix=prefix)
+    transport = cast(AnswerlessTransport, here._hub.transport)
+    try:
+        channel = await here.new_channel()
+        await here.group_add("kept", channel)
+        await here.group_add("group", channel)
+        await here.group_discard("group", channel)
+        transport.loses_answer = True
+        here._hub.on_io(here._hub.sweep)
+        await eventually(lambda: not transport.loses_answer)
+        await here.group_add("group", channel)
+        await there.group_send("group", {"type": "hello"})
+        async with asyncio.timeout(20):
+            assert await here.receive(channel) == {"type": "hello"}
+    finally:
+        await here.close()
+        await there.close()
 
 
 async def test_joins_end_when_their_time_is_over(make_layer: MakeLayer, server: LoopbackServer) -> None:

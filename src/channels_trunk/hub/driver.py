@@ -1,7 +1,7 @@
 """The way into the transport for the hub's own tasks: when it is open, for as long as the connection lasts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,10 +32,7 @@ class Driver:
         self.needs_interest = transport.capabilities.needs_interest
         self._opening: set[asyncio.Future[None]] = set()  # who waits until it is open
         self._calls: set[asyncio.Task[Any]] = set()  # what waits for the present connection
-        self._interest: set[str] | None = None  # what the present connection was told
-        self._joining: set[str] = set()  # what it is to be told of beside that
-        self.told_elsewhere = False
-        """Whether a caller's thread told the transport of a group; with the hub's lock held."""
+        self._joining: set[str] = set()  # groups that the transport is to be told of
         self._interest_lock: asyncio.Lock | None = None  # one for each connection, which it stands for
 
     @contextmanager
@@ -157,7 +154,10 @@ class Driver:
             await self.until_open(end)
 
     async def tell_interest(self, *groups: str, end: float | None = None) -> None:
-        """Have the transport hear groups that were joined, or (none) all groups with members here, and no others."""
+        """Have the transport hear groups that were joined, or (none) all groups with members here, and no others.
+
+        What it hears it knows best, and is asked each time: it may have failed half-way, or made another connection.
+        """
         self._check_thread()
         lock = self._interest_lock
         if lock is None:
@@ -168,34 +168,24 @@ class Driver:
         try:
             if lock is not self._interest_lock:
                 raise TransportUnavailable("the connection was lost")
-            if not groups or self._interest is None:
-                await self._tell_all(lock, end)
-            elif not self._interest.issuperset(groups):
-                # Else it was told of them together with others.
-                await self._tell_more(lock, groups, end)
+            await (self._tell_more(groups, end) if groups else self._tell_all(end))
         finally:
             lock.release()
 
-    async def _tell_all(self, lock: asyncio.Lock, end: float | None) -> None:
+    async def _tell_all(self, end: float | None) -> None:
         with self._hub.lock:
-            names = set(self._hub.router.groups.names())
-            groups = frozenset(names)
+            groups = frozenset(self._hub.router.groups.names())
             self._transport.narrow(groups)
-            if self.told_elsewhere:
-                self.told_elsewhere = False
-                self._interest = None  # it may hear others by now
-        if names == self._interest:
-            return
         await self.drive(self._transport.interest, groups, within=self._left(end))
-        if lock is self._interest_lock:
-            self._interest = names
 
-    async def _tell_more(self, lock: asyncio.Lock, groups: Iterable[str], end: float | None) -> None:
+    async def _tell_more(self, groups: Sequence[str], end: float | None) -> None:
         joined = self._joining.union(groups)
         self._joining.clear()
-        await self.drive(self._transport.hear, frozenset(joined), within=self._left(end))
-        if lock is self._interest_lock and self._interest is not None:
-            self._interest |= joined
+        with self._hub.lock:
+            # Others may have been told of before, together.
+            missing = frozenset(group for group in joined if not self._transport.hears(group))
+        if missing:
+            await self.drive(self._transport.hear, missing, within=self._left(end))
 
     def cut(self) -> None:
         """The connection is lost: end what waits for it."""
@@ -206,7 +196,6 @@ class Driver:
         """The transport is open, and nobody knows yet: have it hear what this node must hear."""
         # Whoever waits for an answer of the connection before must not hold up this one.
         self._interest_lock = asyncio.Lock()
-        self._interest = None
         self._joining.clear()
         if self.needs_interest:
             await self.tell_interest()

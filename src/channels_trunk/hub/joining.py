@@ -119,7 +119,6 @@ class Joining:
             if batch not in self._under_way:
                 return
             self._under_way.remove(batch)
-            self._hub.driver.told_elsewhere = True
             is_seen_to = batch.is_being_asked_for  # by a _go_on() that goes on when it has asked, here or elsewhere
         try:
             if not is_seen_to:

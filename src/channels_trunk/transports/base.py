@@ -177,6 +177,7 @@ class Transport(ABC):
     async def interest(self, groups: frozenset[str]) -> None:
         """From now on hear these groups, perhaps others; only called if `capabilities.needs_interest`.
 
+        It is called every few seconds, whether anything has changed or not: only the transport knows what it hears.
         What start_hearing() was asked for since narrow() must be heard all the same.
         """
 
@@ -196,7 +197,9 @@ class Transport(ABC):
     def hears(self, group: str) -> bool:
         """Whether what is sent to this group from now on reaches this node; any thread, with the hub's lock held.
 
-        It may be true while the engine is away, if what is sent meanwhile comes afterwards.
+        The hub goes by it, and keeps no note of its own. So it is false for what interest() or hear() was asked for and
+        did not return, or narrow() took away, whatever became of that; and after open() it is true only of what is
+        heard still. It may be true while the engine is away, if what is sent meanwhile comes afterwards.
         """
         return False
 

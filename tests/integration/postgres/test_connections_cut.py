@@ -12,6 +12,7 @@ from channels_trunk.testing import eventually
 from channels_trunk.testing.proxy import Proxy
 from channels_trunk.transports.postgres import upkeep
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
+from channels_trunk.transports.postgres.wire import Wire
 from tests.integration.postgres.conftest import (
     GAP,
     HELLO,
@@ -45,6 +46,30 @@ async def numbers(layer: PostgresChannelLayer, channel: str, count: int) -> list
     """The numbers of the next messages."""
     async with asyncio.timeout(20):
         return [(await layer.receive(channel))["number"] for _ in range(count)]
+
+
+async def test_a_group_that_is_joined_again_is_heard_though_its_leave_was_cut_off(
+    make_layer: MakeLayer, postgres: PostgresServer, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session that listens ends while the groups without members are told to it."""
+    here, there = make_layer(postgres_database), make_layer(postgres_database)
+    channel = await member(here, "group")
+    await here.group_discard("group", channel)
+    cuts: list[int] = []
+    script = Wire.script
+
+    async def cut_off(wire: Wire, sql: str) -> None:
+        if "UNLISTEN" in sql and not cuts:
+            cuts.append(terminate(postgres, postgres_database, f"listen {here._hub.context.node}"))
+        await script(wire, sql)
+
+    monkeypatch.setattr(Wire, "script", cut_off)
+    here._hub.on_io(here._hub.sweep)
+    await eventually(lambda: cuts == [1])
+    await here.group_add("group", channel)
+    await there.group_send("group", HELLO)
+    async with asyncio.timeout(20):
+        assert await here.receive(channel) == HELLO
 
 
 async def test_what_was_sent_while_a_process_was_cut_off_comes_afterwards(

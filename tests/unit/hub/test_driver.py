@@ -2,10 +2,13 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.hub.driver import Driver
@@ -19,6 +22,9 @@ class Stage:
     def __init__(self) -> None:
         self.groups: dict[str, None] = {}
         self.told: list[tuple[str, set[str]]] = []
+        self.heard: frozenset[str] = frozenset()  # as the transport knows it
+        self.listened: frozenset[str] = frozenset()  # as the engine does
+        self.faults: list[str] = []  # of the next calls: "before" they reach the engine, or "after"
         self.answering = asyncio.Event()
         self.answering.set()
         self.hub = SimpleNamespace(
@@ -30,15 +36,33 @@ class Stage:
         )
         transport = SimpleNamespace(
             capabilities=Capabilities(crosses_processes=True, needs_interest=True),
-            narrow=lambda _groups: None,
-            interest=lambda groups: self._note("interest", groups),
-            hear=lambda groups: self._note("hear", groups),
+            narrow=self._narrow,
+            hears=lambda group: group in self.heard,
+            interest=self._interest,
+            hear=self._hear,
         )
         self.driver = Driver(cast(Lifecycle, self.hub), cast(Transport, transport))
 
-    async def _note(self, what: str, groups: frozenset[str]) -> None:
+    def _narrow(self, groups: frozenset[str]) -> None:
+        self.heard &= groups
+
+    async def _interest(self, groups: frozenset[str]) -> None:
+        await self._tell("interest", groups, groups)
+        self.heard = groups
+
+    async def _hear(self, groups: frozenset[str]) -> None:
+        await self._tell("hear", groups, self.listened | groups)
+        self.heard |= groups
+
+    async def _tell(self, what: str, groups: frozenset[str], listened: frozenset[str]) -> None:
         self.told.append((what, set(groups)))
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault == "before":
+            raise TransportUnavailable("cut")
+        self.listened = listened
         await self.answering.wait()
+        if fault == "after":
+            raise TransportUnavailable("cut")
 
     def join(self, group: str) -> "asyncio.Task[None]":
         self.groups[group] = None
@@ -63,7 +87,6 @@ async def test_a_join_tells_the_transport_of_its_group_alone(stage: Stage) -> No
     await stage.join("new")
     await stage.join("new")
     await stage.join("old")
-    await stage.driver.be_heard()
     assert stage.told == [("interest", {"old"}), ("hear", {"new"})]
 
 
@@ -76,6 +99,37 @@ async def test_joins_during_another_are_told_together(stage: Stage) -> None:
     await asyncio.gather(*joining)
     assert len(stage.told) <= 3
     assert set().union(*(groups for _, groups in stage.told)) == {"old", "a", "b", "c"}
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["join", "leave", "sweep"]), st.sampled_from("ab"), st.sampled_from(["", "before", "after"])
+        ),
+        max_size=12,
+    )
+)
+def test_whatever_failed_before_a_join_that_returns_is_heard(steps: list[tuple[str, str, str]]) -> None:
+    """The answer to a round was lost, say, and the group is joined again before the next."""
+
+    async def run() -> None:
+        stage = Stage()
+        await stage.driver.before_opened()
+        for step, group, fault in steps:
+            stage.faults = [fault] if fault else []
+            if step == "leave":
+                stage.groups.pop(group, None)
+            elif step == "join":
+                stage.groups[group] = None
+                with suppress(TransportUnavailable):
+                    await stage.driver.be_heard(group)
+                    assert group in stage.listened
+            else:
+                with suppress(TransportUnavailable):
+                    await stage.driver.be_heard()
+                    assert stage.listened == set(stage.groups)
+
+    asyncio.run(run())
 
 
 async def test_groups_without_members_go_with_the_next_round(stage: Stage) -> None:

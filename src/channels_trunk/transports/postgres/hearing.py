@@ -1,7 +1,7 @@
 """What a node LISTENs to, and whether that holds."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 
 from channels_trunk.aside import logger
@@ -27,35 +27,35 @@ class Hearing:
     def __init__(self) -> None:
         self.watched: frozenset[str] = frozenset()
         """Normal channels that somebody here waits at."""
-        self._heard: frozenset[str] = frozenset()  # of groups; hears() reads it in any thread
-        self._shed: frozenset[str] = frozenset()  # listened to, and needed by no group any more
-        self._hints: frozenset[str] = frozenset()  # of normal channels
+        self._heard: frozenset[str] = frozenset()  # shards of groups; hears() reads it in any thread
+        # What each session to come listens to. It grows before a session is asked and shrinks when it has answered, so
+        # that one which is made in between hears too much rather than too little. Of groups, and of normal channels.
+        self._groups: frozenset[str] = frozenset()
+        self._hints: frozenset[str] = frozenset()
         self._said_polling = False
 
     @property
     def channels(self) -> frozenset[str]:
         """What a new session has to listen to, beside the node's own channel and everybody's."""
-        return self._heard | self._shed | self._hints
+        return self._groups | self._hints
 
     async def hear_groups(self, groups: frozenset[str], bells: Bells, line: Line) -> None:
         """LISTEN for the shards of these groups, and for no others."""
-        wanted = frozenset(map(bells.group, groups))
-        stop, self._shed = self._shed - wanted, frozenset()
-        await listen(await line.wire(), sorted(wanted - self._heard), stop=sorted(stop))
-        self._heard = wanted
+        wanted = bells.of_groups(groups)
+        self._groups |= wanted
+        await listen(await line.wire(), wanted, stop=self._groups - wanted)
+        self._groups = self._heard = wanted
 
     async def hear_more(self, groups: frozenset[str], bells: Bells, line: Line) -> None:
         """LISTEN for the shards of these groups as well."""
-        wanted = frozenset(map(bells.group, groups))
-        await listen(await line.wire(), sorted(wanted - self._heard - self._shed))
-        self._shed -= wanted
+        wanted = bells.of_groups(groups)
+        self._groups |= wanted
+        await listen(await line.wire(), wanted)
         self._heard |= wanted
 
     def narrow(self, groups: frozenset[str], bells: Bells) -> None:
         """Shards of these groups alone count as heard; what else is listened to goes with the next hear_groups()."""
-        wanted = frozenset(map(bells.group, groups))
-        self._shed |= self._heard - wanted
-        self._heard &= wanted
+        self._heard &= bells.of_groups(groups)
 
     def hears(self, group: str, bells: Bells) -> bool:
         """Whether the group's shard is listened to; any thread."""
@@ -65,13 +65,13 @@ class Hearing:
         """LISTEN for the shards of these normal channels."""
         wanted = frozenset(map(bells.queue, channels))
         self.watched = channels
-        await listen(await line.wire(), sorted(wanted - self._hints), stop=sorted(self._hints - wanted))
-        # Not before: what was refused is asked for again.
+        self._hints |= wanted
+        await listen(await line.wire(), wanted, stop=self._hints - wanted)
         self._hints = wanted
 
     def forget(self) -> None:
         """The node leaves."""
-        self._heard = self._shed = self._hints = self.watched = frozenset()
+        self._heard = self._groups = self._hints = self.watched = frozenset()
 
     def say_that_it_polls(self, settings: PostgresSettings) -> None:
         """Say it once."""
@@ -85,16 +85,19 @@ class Hearing:
             )
 
 
-async def listen(wire: Wire, channels: Sequence[str], *, stop: Sequence[str] = ()) -> None:
-    """LISTEN to these channels, and no more to others."""
+async def listen(wire: Wire, channels: Iterable[str], *, stop: Iterable[str] = ()) -> None:
+    """LISTEN to these channels, and no more to others, as far as the session does not do so already."""
     if wire.pooled:
         return  # it would be somebody else's session that listens
-    statements = [f'LISTEN "{channel}"' for channel in channels] + [f'UNLISTEN "{channel}"' for channel in stop]
+    begin, end = sorted(set(channels) - wire.listens), sorted(wire.listens.intersection(stop))
+    statements = [f'LISTEN "{channel}"' for channel in begin] + [f'UNLISTEN "{channel}"' for channel in end]
     # Whoever publishes sends hints where somebody holds this; see Hints.
-    statements += [_LOCK % channel for channel in channels if is_for_queues(channel)]
-    statements += [_UNLOCK % channel for channel in stop if is_for_queues(channel)]
+    statements += [_LOCK % channel for channel in begin if is_for_queues(channel)]
+    statements += [_UNLOCK % channel for channel in end if is_for_queues(channel)]
     if statements:
         await wire.script("; ".join(statements))
+        wire.listens.update(begin)
+        wire.listens.difference_update(end)
 
 
 async def listen_holds(listener: Listener, writing: Wire, bell: str) -> bool:

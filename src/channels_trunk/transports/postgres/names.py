@@ -3,6 +3,7 @@
 import hashlib
 import re
 import zlib
+from collections.abc import Iterable
 from importlib import resources
 from typing import NamedTuple
 
@@ -85,6 +86,15 @@ class Bells(NamedTuple):
     def group(self, group: str) -> str:
         """For the nodes with members of a group, and of others."""
         return f"{self.stem}_g{_shard(group)}"
+
+    def of_groups(self, groups: Iterable[str]) -> frozenset[str]:
+        """For the nodes with members of any of these groups."""
+        found: set[str] = set()
+        for group in groups:
+            found.add(self.group(group))
+            if len(found) == SHARDS:
+                break  # there are no others, however many groups
+        return frozenset(found)
 
     def queue(self, channel: str) -> str:
         """For the nodes that wait for messages of a normal channel, or of others."""

@@ -66,6 +66,8 @@ class Wire:
         self._pgconn = self._pipe.pgconn
         self.pooled = False
         """Whether each transaction may run in another session of a pool: nothing is prepared then."""
+        self.listens: set[str] = set()
+        """What this session LISTENs to, as whoever has it do so notes."""
         self._prepared: set[bytes] = set()
         self._turn = asyncio.Lock()
         self.pid: int = self._pgconn.backend_pid

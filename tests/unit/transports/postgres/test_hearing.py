@@ -19,6 +19,7 @@ class FakeLine:
 
     def __init__(self) -> None:
         self.scripts: list[str] = []
+        self.listens: set[str] = set()
 
     async def wire(self) -> Any:
         return self
