@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 from functools import partial
+from typing import Any
 
 import pytest
 
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.testing.proxy import Proxy
+from channels_trunk.transports.rabbitmq.channel import Channel
 from tests.integration.rabbitmq.conftest import (
     HELLO,
     MakeLayer,
@@ -71,6 +73,41 @@ async def test_a_send_waits_while_reconnects_are_refused(
     await asyncio.wait_for(asyncio.gather(*sending), 30)
     assert [await asyncio.wait_for(there.receive(channel), 20) for _ in range(2)] == [HELLO, {"type": "late"}]
     assert await asyncio.wait_for(there.receive("jobs"), 20) == {"type": "late"}
+
+
+@pytest.mark.parametrize("reaches", [False, True], ids=["not sent", "sent"])
+async def test_a_group_that_is_joined_again_is_heard_though_its_leave_was_cut_off(
+    make_layer: MakeLayer,
+    proxy: ProxyFactory,
+    broker: RabbitServer,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    reaches: bool,
+) -> None:
+    """The connection is cut while the groups without members are unbound."""
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(host=through(gate, url)), make_layer()
+    channel = await here.new_channel()
+    await here.group_add("group", channel)
+    await here.group_discard("group", channel)
+    cuts: list[Any] = []
+    unbind_all = Channel.unbind_all
+
+    def cut_off(self: Channel, *arguments: Any) -> "asyncio.Future[Any]":
+        if cuts:
+            return unbind_all(self, *arguments)
+        cuts.append(None if not reaches else unbind_all(self, *arguments))
+        gate.cut()
+        return unbind_all(self, *arguments) if not reaches else cuts[0]
+
+    monkeypatch.setattr(Channel, "unbind_all", cut_off)
+    here._hub.on_io(here._hub.sweep)
+    await eventually(lambda: bool(cuts))
+    await here.group_add("group", channel)
+    await there.group_send("group", HELLO)
+    async with asyncio.timeout(20):
+        assert await here.receive(channel) == HELLO
 
 
 async def test_a_broker_that_is_silent_is_noticed_by_heartbeats(
