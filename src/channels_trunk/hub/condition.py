@@ -46,6 +46,11 @@ class Condition:
             return True
 
     @property
+    def is_away(self) -> bool:
+        """Whether the connection was lost and there will be another."""
+        return self._health.state is State.AWAY
+
+    @property
     def stall(self) -> str:
         """Why the engine, which is there, takes nothing at the moment, or nothing."""
         return self._health.detail if self.is_open else ""

@@ -41,6 +41,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._entries: deque[Outgoing] = deque()
+        self._alone = 0  # so many at the front are a batch of their own
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -61,15 +62,17 @@ class Outbox:
         batch: list[Outgoing] = []
         size = 0
         entries = self._entries
-        while entries and len(batch) < _MAX_COUNT and size < _MAX_BYTES:
+        most, self._alone = self._alone or _MAX_COUNT, 0
+        while entries and len(batch) < most and size < _MAX_BYTES:
             outgoing = entries.popleft()
             size += len(outgoing.envelope.body)
             batch.append(outgoing)
         return batch
 
-    def put_back(self, batch: Sequence[Outgoing]) -> None:
-        """Put a batch that was not sent back to the front."""
+    def put_back(self, batch: Sequence[Outgoing], *, alone: bool = False) -> None:
+        """Put a batch that was not sent back to the front; `alone`, it is not to be taken together with others."""
         self._entries.extendleft(reversed(batch))
+        self._alone = len(batch) if alone else 0
 
     def put_off(self, seconds: float) -> None:
         """The wall clock was set: what waits expires so much later."""
@@ -84,10 +87,12 @@ class Outbox:
         # Deadlines grow from front to back, as every entry has the same time.
         while self._entries and self._entries[0].deadline <= now:
             late.append(self._entries.popleft())
+            self._alone = max(0, self._alone - 1)
         return late
 
     def clear(self) -> list[Outgoing]:
         """Remove and return everything."""
         entries = list(self._entries)
         self._entries.clear()
+        self._alone = 0
         return entries

@@ -38,6 +38,7 @@ class Publisher:
         self._hub = hub
         self._inline = transport if inline and isinstance(transport, EmbeddedTransport) else None
         self._starter = transport if starts and isinstance(transport, StartingTransport) else None
+        self._knows_after = transport.capabilities.knows_after
         self._in_place = self._inline is not None or self._starter is not None
         self._lock = hub.lock
         self._outbox = Outbox()  # guarded by _lock
@@ -183,7 +184,7 @@ class Publisher:
             refused = self._inline.publish_now([entry.envelope for entry in batch])
         except Busy:
             with self._lock:
-                self._outbox.put_back(batch)
+                self._outbox.put_back(batch, alone=self._knows_after)
             self._hand_over()
             return 0
         except TransportError as error:
@@ -240,7 +241,7 @@ class Publisher:
             if self._started is not started:
                 return  # the connection ended meanwhile, and the senders know
             self._started = None
-            self._outbox.put_back(started.batch)
+            self._outbox.put_back(started.batch, alone=self._knows_after)
             self._handed = True
         self._wake_pump()
 
@@ -321,14 +322,21 @@ class Publisher:
     def put_back(self, batch: Sequence[Outgoing]) -> None:
         """The engine was busy: nothing of this was done."""
         with self._lock:
-            self._outbox.put_back(batch)
+            self._outbox.put_back(batch, alone=self._knows_after)
 
     def pump_ends(self) -> None:
         """The connection has ended: what a caller started goes the way of what the pump has under way."""
         with self._lock:
             started, self._started = self._started, None
         if started is not None:
-            self.outcomes.cut_off(started.batch)
+            self.cut_off(started.batch)
+
+    def cut_off(self, batch: list[Outgoing]) -> None:
+        """The connection ended under this batch; on the hub's loop."""
+        if self._knows_after and self._hub.is_away:
+            self.put_back(batch)
+        else:
+            self.outcomes.cut_off(batch)
 
     def nudge(self) -> None:
         """Send what was left behind by loops that ended before their tick did; called now and then."""

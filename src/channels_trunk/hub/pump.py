@@ -78,7 +78,7 @@ class Pump:
         except TransportError as error:
             self._outcomes.failed(batch, error)
         except asyncio.CancelledError:
-            self._outcomes.cut_off(batch)
+            self._publisher.cut_off(batch)
             raise
         except Busy:
             raise

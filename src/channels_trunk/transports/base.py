@@ -60,6 +60,9 @@ class Capabilities:
     """Only groups named by `interest` are heard; otherwise a node hears every group."""
     claims_ahead: bool = False
     """A claim takes long beside a short job: claim() is asked for some more than there are receivers waiting."""
+    knows_after: bool = False
+    """What became of a publish that was cut off is known after the next open(): the hub hands the same envelopes, or
+    those at the end of them that have time left, to publish() again, first of all and by themselves."""
     starts: bool = False
     """Callers' own threads may begin a publish: it is a StartingTransport."""
 

@@ -1,15 +1,18 @@
 """Connections are cut, refused, or hang; what was accepted meanwhile comes afterwards, and every send ends in time."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
+from channels.exceptions import ChannelFull
 
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.proxy import Proxy
+from channels_trunk.testing.commands import in_thread
 from channels_trunk.transports.postgres import upkeep
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
 from channels_trunk.transports.postgres.wire import Wire
@@ -46,6 +49,73 @@ async def numbers(layer: PostgresChannelLayer, channel: str, count: int) -> list
     """The numbers of the next messages."""
     async with asyncio.timeout(20):
         return [(await layer.receive(channel))["number"] for _ in range(count)]
+
+
+async def test_a_send_waits_for_a_server_that_refuses_connections(
+    make_layer: MakeLayer, proxy: ProxyFactory, postgres_database: str
+) -> None:
+    """From the moment at which the connections end: whoever sends then notices that first."""
+    gate = gate_to(proxy, postgres_database)
+    here = make_layer(through(gate, postgres_database), send_timeout=60, capacity=1000)
+    there = make_layer(postgres_database, capacity=1000)
+    channel = await member(there, "group")
+    await works(here, there)
+    for number in range(0, 20, 4):
+        gate.refuse()
+        gate.cut()
+        sends = [
+            asyncio.ensure_future(here.send(channel, {"type": "number", "number": number})),
+            asyncio.ensure_future(here.group_send("group", {"type": "number", "number": number + 1})),
+        ]
+        await asyncio.sleep(0)
+        sends.append(asyncio.ensure_future(here.send(channel, {"type": "number", "number": number + 2})))
+        threads = asyncio.ensure_future(
+            in_thread(partial(here.sync.send, "jobs", {"type": "number", "number": number + 3}))
+        )
+        await is_away(here)
+        assert not any(send.done() for send in (*sends, threads))
+        gate.resume()
+        await asyncio.gather(*sends, threads)
+        assert await numbers(there, channel, 3) == [number, number + 1, number + 2]
+        assert await numbers(there, "jobs", 1) == [number + 3]
+        await is_ok(here)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_batch_that_was_under_way_when_the_server_began_to_refuse_comes_once(
+    make_layer: MakeLayer, proxy: ProxyFactory, postgres: PostgresServer, postgres_database: str, *, is_stored: bool
+) -> None:
+    """Its answer was lost, and nobody could be asked for it for a while; others were sent meanwhile."""
+    gate = gate_to(proxy, postgres_database)
+    here = make_layer(through(gate, postgres_database), send_timeout=60, channel_capacity={"full": 1})
+    there = make_layer(postgres_database)
+    channel = await member(there, "group")
+    await works(here, there)
+    await there.send("full", HELLO)
+    with psycopg.connect(postgres_database) as blocker:
+        blocker.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_CLASS, Names("public", "trunk_").lock_key))
+        sends = [asyncio.ensure_future(here.send(channel, {"type": "number", "number": number})) for number in range(3)]
+        sends.append(asyncio.ensure_future(here.send("full", HELLO)))
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND application_name = %s"
+        writer = f"channels-trunk write {here._hub.context.node}"
+        await eventually(lambda: ask(postgres_database, waits, writer))
+        gate.refuse()
+        gate.cut()
+        await is_away(here)
+        sends.append(asyncio.ensure_future(here.send(channel, {"type": "number", "number": 3})))
+        if not is_stored:
+            assert terminate(postgres, postgres_database, f"write {here._hub.context.node}") == 1
+    if is_stored:
+        await eventually(
+            lambda: not ask(postgres_database, "SELECT 1 FROM pg_stat_activity WHERE application_name = %s", writer)
+        )
+    gate.resume()
+    found = await asyncio.gather(*sends, return_exceptions=True)
+    assert found[:3] + found[4:] == [None] * 4
+    assert isinstance(found[3], ChannelFull)
+    assert await numbers(there, channel, 4) == [0, 1, 2, 3]
+    assert await there.receive("full") == HELLO
+    await works(here, there)
 
 
 async def test_a_group_that_is_joined_again_is_heard_though_its_leave_was_cut_off(

@@ -22,7 +22,7 @@ from .reading import Reading
 from .settings import PostgresSettings
 from .upkeep import HEARTBEAT, Place, Upkeep
 from .wire import Notice, ServerError, Wire
-from .writer import Writer
+from .writer import Unanswered, Writer
 
 __all__ = ["Kept", "Part"]
 
@@ -39,6 +39,7 @@ class Kept:
         self.place: Place | None = None  # from before the server was away; the position is in the next
         self.position = 0
         self.moves = Moves()
+        self.unanswered = Unanswered()
         self.hearing = Hearing()
 
     def forget(self) -> None:
@@ -46,6 +47,7 @@ class Kept:
         self.place = None
         self.hearing.forget()
         self.moves.clear()
+        self.unanswered = Unanswered()
 
     def what_was_missed(self, place: Place) -> str:
         """Why messages for this node may be lost, or nothing."""
@@ -127,7 +129,7 @@ class Part:
         # Before anything can fail: close() notes the listener's position.
         self.listener.position = kept.position
         self.queues = Queues(self.keeping, context, names, kept.moves, self.listener.hints)
-        self.writer = Writer(self.writing, context, names, self._wrote)
+        self.writer = Writer(self.writing, context, names, wrote=self._wrote, unanswered=kept.unanswered)
         self.upkeep = Upkeep(self.keeping, context, names, self.queues)
         self._first, self._has_tables = first, True
 
@@ -144,6 +146,7 @@ class Part:
         kept.position = listener.position = kept.where_to_go_on(place)
         if kept.place is not None and place.epoch != kept.place.epoch:
             kept.moves.clear()  # numbers of transactions may come again after a crash
+            kept.unanswered.lose()
         kept.place = place
         self.writer.log_ends_at(place.head)
         if gap:

@@ -21,6 +21,7 @@ from .part import Kept, Part
 from .reading import Reading
 from .settings import PostgresSettings
 from .wire import ServerError
+from .writer import Writer
 
 __all__ = ["PostgresTransport"]
 
@@ -33,7 +34,9 @@ class PostgresTransport(ReadableTransport, StartingTransport):
     At most three connections, whatever the number of loops, threads and channels.
     """
 
-    capabilities = Capabilities(crosses_processes=True, needs_interest=True, claims_ahead=True, starts=True)
+    capabilities = Capabilities(
+        crosses_processes=True, needs_interest=True, claims_ahead=True, starts=True, knows_after=True
+    )
 
     def __init__(self, find_settings: Callable[[], PostgresSettings]) -> None:
         # Asked at open(): in a test run Django changes the name of the database after the layer is made.
@@ -132,7 +135,7 @@ class PostgresTransport(ReadableTransport, StartingTransport):
 
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Append the batch, in one statement."""
-        return await self._translated(self._there().writer.publish(batch))
+        return await self._translated(self._writer().publish(batch))
 
     def start(self, batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
         """Send the statement, if the session stands and runs none."""
@@ -141,7 +144,7 @@ class PostgresTransport(ReadableTransport, StartingTransport):
 
     async def finish(self) -> Sequence[int]:
         """Do what takes more than one statement."""
-        return await self._translated(self._there().writer.finish())
+        return await self._translated(self._writer().finish())
 
     def attend(self, seconds: float) -> None:
         """Wait for the server's answer."""
@@ -191,6 +194,11 @@ class PostgresTransport(ReadableTransport, StartingTransport):
         return await self._translated(self._there().maintain())
 
     # --- errors
+
+    def _writer(self) -> Writer:
+        if self._part is None:
+            raise Busy  # what was sent before is not forgotten
+        return self._part.writer
 
     def _there(self) -> Part:
         if self._part is None:

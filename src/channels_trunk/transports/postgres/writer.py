@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
-from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.transports.base import Busy, NodeContext
 
 from .errors import STALE
@@ -20,7 +20,7 @@ from .names import LOWEST, Names
 from .values import Value, bytes_array, float_array, int_array, text, text_array
 from .wire import ServerError, Statement, Wire
 
-__all__ = ["Writer"]
+__all__ = ["Unanswered", "Writer"]
 
 # A notification holds less than 8,000 bytes; beside the frame there are a row's number and a node's id.
 _LARGEST_FRAME = 5_800
@@ -54,10 +54,37 @@ class _Whom(NamedTuple):
     groups: Value
 
 
-class Writer:
-    """Appends one batch at a time."""
+class _Sent(NamedTuple):
+    """A batch that was sent: its number, and up to which row there was no batch that nobody had answered for."""
 
-    def __init__(self, line: Line, context: NodeContext, names: Names, wrote: Callable[[int], None]) -> None:
+    call: _Call
+    number: int
+    known: int
+
+
+class Unanswered:
+    """The batch that the server was sent last and has not answered; it outlives connections."""
+
+    def __init__(self) -> None:
+        self.sent: _Sent | None = None
+        self.is_lost = False
+        """Whether the server has crashed since: what it has stored is gone, and may have been read before."""
+
+    def lose(self) -> None:
+        """What became of it cannot be found out any more."""
+        self.is_lost = self.sent is not None
+
+
+class Writer:
+    """Appends one batch at a time.
+
+    A batch is stored or it is not, and the server knows: where a session ends before it has answered, the next one is
+    asked. If there is none to be had, the hub is told to try again (Busy), and hands the same envelopes over then.
+    """
+
+    def __init__(
+        self, line: Line, context: NodeContext, names: Names, *, wrote: Callable[[int], None], unanswered: Unanswered
+    ) -> None:
         self._line = line
         self._context = context
         self._names = names
@@ -68,6 +95,7 @@ class Writer:
         self._session = 0  # of the connection that may append for this node
         # Not from 0: batches from before the connection was made again are in the log, and must not answer for these.
         self._batch = secrets.randbits(62)
+        self._unanswered = unanswered
         # Up to here there is no row of a batch that nobody has answered for.
         self._known = 0
         self._head = 0  # where the log ended when somebody looked
@@ -95,27 +123,52 @@ class Writer:
 
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
         """Append a batch; return the indexes of those whose normal channel is full."""
+        if self._unanswered.sent is not None and (refused := await self._refused_before(batch)) is not None:
+            return refused
         self._batch += 1
         return await self._append(self._prepared(batch))
+
+    async def _refused_before(self, batch: Sequence[Envelope]) -> list[int] | None:
+        """What was refused of a batch that was sent before, if it was stored then; None if it is to be stored now."""
+        sent, is_lost = self._unanswered.sent, self._unanswered.is_lost
+        places = {id(envelope): place for place, envelope in enumerate(sent.call.batch)} if sent is not None else {}
+        # Or its senders have been told already, as their time was over.
+        is_same = any(id(envelope) in places for envelope in batch)
+        if sent is not None and is_same and not is_lost:
+            stored = await self._find(sent.number, sent.known)
+        self._unanswered.sent, self._unanswered.is_lost = None, False
+        if sent is None or not is_same:
+            return None
+        if is_lost:
+            raise TransportUnavailable("the connection was cut, and the server has crashed before it had answered")
+        if not stored:
+            return None
+        refused = self._stored(sent.call, *stored)
+        return [index for index, envelope in enumerate(batch) if places.get(id(envelope)) in refused]
 
     # --- started by a caller's thread, while nothing else is published
 
     def start(self, batch: Sequence[Envelope], done: Callable[[Sequence[int] | None], None]) -> bool:
         """Send what publish() would send, and do not wait; see StartingTransport."""
         wire = self._line.current()
-        if wire is None or not wire.can_start():
+        if wire is None or self._unanswered.sent is not None or not wire.can_start():
             return False
         call = self._prepared(batch)
         if not wire.knows(call.statement):
             return False
         self._batch += 1
-        return wire.start(call.statement, self._values(call), partial(self._answered, wire, call, done))
+        self._unanswered.sent = _Sent(call, self._batch, self._known)
+        if wire.start(call.statement, self._values(call), partial(self._answered, wire, call, done)):
+            return True
+        self._unanswered.sent = None
+        return False
 
     def _answered(self, wire: Wire, call: "_Call", done: Callable[[Sequence[int] | None], None], outcome: Any) -> None:
         try:
             if isinstance(outcome, TransportUnavailable):
                 raise outcome
             [(stored,)] = wire.rows(outcome)
+            self._unanswered.sent = None
         except (ServerError, TransportUnavailable) as error:
             # Without the frames of whoever happened to read, as it is kept.
             self._rest = call, error.with_traceback(None)
@@ -156,7 +209,11 @@ class Writer:
         groups = text_array(sorted({envelope.target for envelope in call.batch if envelope.kind == Kind.GROUP}))
         if sum(map(len, self._members.values())) > _MANY_MEMBERS:
             self._members.clear()
-        for group, channel in await self._line.run(self._find_members, self._context.prefix, groups):
+        try:
+            found = await self._line.run(self._find_members, self._context.prefix, groups)
+        except (ServerError, TransportUnavailable) as error:
+            raise Busy from error  # nothing was stored
+        for group, channel in found:
             self._members.setdefault(group, set()).add(channel)
         return self._prepared(call.batch)
 
@@ -259,34 +316,51 @@ class Writer:
         return self._stored(call, *stored)
 
     async def _attempts(self, call: "_Call", outcome: Exception | None) -> list[int] | None:
-        context = self._context
         while True:
-            wire = await self._line.wire()
+            wire = await self._wire()
             try:
                 if outcome is not None:
                     error, outcome = outcome, None
                     raise error
+                self._unanswered.sent = _Sent(call, self._batch, self._known)
                 [(stored,)] = await wire.run(call.statement, *self._values(call))
             except ServerError as error:
+                self._unanswered.sent = None
                 if error.sqlstate != STALE:
                     raise
                 await self._begin_again(wire)
-                continue
             except TransportUnavailable:
-                # By now the line has another session, and the fence is behind it; or this raises again.
-                await self._line.wire()
-                found = await self._line.run(self._find_batch, self._known, context.node, self._batch)
-                if not found:
-                    await self._check_that_nothing_is_missing()
-                    continue
-                [(row, left_out)] = found
-                return [row, *(left_out or ())]
-            return None if stored is None else list(stored)
+                found = await self._find(self._batch, self._known)
+                self._unanswered.sent = None
+                if found:
+                    return found
+            else:
+                self._unanswered.sent = None
+                return None if stored is None else list(stored)
 
-    async def _check_that_nothing_is_missing(self) -> None:
-        [(lowest,)] = await self._line.run(self._find_lowest)
-        if lowest > self._known + 1:
+    async def _wire(self) -> Wire:
+        """The session; if none can be made the hub has been told, and makes another attempt."""
+        try:
+            return await self._line.wire()
+        except (ServerError, TransportError) as error:
+            raise Busy from error
+
+    async def _find(self, number: int, known: int) -> list[int]:
+        """Return the row of a batch behind row `known`, and what was left out; nothing if it was not stored."""
+        # By now the line has another session, and the fence is behind it; or this raises.
+        await self._wire()
+        try:
+            found = await self._line.run(self._find_batch, known, self._context.node, number)
+            [(lowest,)] = [(0,)] if found else await self._line.run(self._find_lowest)
+        except (ServerError, TransportUnavailable) as error:
+            raise Busy from error
+        if found:
+            [(row, left_out)] = found
+            return [row, *(left_out or ())]
+        if lowest > known + 1:
+            self._unanswered.sent = None
             raise TransportUnavailable("the connection was cut, and the log was emptied before its end was known")
+        return []
 
     @staticmethod
     def queue_frame(context: NodeContext, channel: str, envelope: Envelope) -> bytes:

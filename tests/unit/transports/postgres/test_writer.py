@@ -13,7 +13,7 @@ from channels_trunk.transports.postgres.errors import STALE
 from channels_trunk.transports.postgres.line import Line
 from channels_trunk.transports.postgres.names import Names
 from channels_trunk.transports.postgres.wire import ServerError
-from channels_trunk.transports.postgres.writer import Writer
+from channels_trunk.transports.postgres.writer import Unanswered, Writer
 from tests.plugins.clock import FakeClock
 from tests.unit.transports.test_contract import RecordingSink
 
@@ -56,7 +56,9 @@ class FakeLine:
 def writer_on(line: FakeLine) -> tuple[Writer, RecordingSink]:
     sink = RecordingSink()
     context = NodeContext(new_node_id(), "asgi", CODEC, sink, FakeClock().as_clock(), lambda _channel: 100)
-    return Writer(cast("Line", line), context, Names("public", "trunk_"), lambda _size: None), sink
+    return Writer(
+        cast("Line", line), context, Names("public", "trunk_"), wrote=lambda _size: None, unanswered=Unanswered()
+    ), sink
 
 
 def stored(row: int, *left_out: int) -> Rows:
