@@ -20,6 +20,12 @@ class Condition:
         self._monotonic = monotonic
         self._health = Health(state=State.CLOSED, since_seconds=0.0)
         self._state_since = monotonic()
+        self._warning = ""
+
+    def warn(self, text: str) -> None:
+        """Say this in health() where there is nothing worse to say; "": no more."""
+        with self._life:
+            self._warning = text
 
     def set_state(self, state: State, detail: str) -> None:
         """Note how the transport is."""
@@ -66,4 +72,4 @@ class Condition:
         """A snapshot."""
         with self._life:
             since = self._monotonic() - self._state_since
-            return Health(state=self._health.state, since_seconds=since, detail=self._health.detail)
+            return Health(state=self._health.state, since_seconds=since, detail=self._health.detail or self._warning)

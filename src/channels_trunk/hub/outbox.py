@@ -75,10 +75,12 @@ class Outbox:
         self._alone = len(batch) if alone else 0
 
     def put_off(self, seconds: float) -> None:
-        """The wall clock was set: what waits expires so much later."""
-        self._entries = deque(
+        """The wall clock was set: what waits expires so much later; not what the engine may know as it is."""
+        entries = list(self._entries)
+        self._entries = deque(entries[: self._alone])
+        self._entries.extend(
             replace(entry, envelope=replace(entry.envelope, expires_at=entry.envelope.expires_at + seconds))
-            for entry in self._entries
+            for entry in entries[self._alone :]
         )
 
     def expire(self, now: float) -> list[Outgoing]:

@@ -71,13 +71,12 @@ class HubSink:
             clock.ahead += behind
             hub.publisher.put_off(behind)
         if abs(clock.ahead) < _CLOCKS_AGREE:
+            hub.warn("")
             return  # it was set right
-        hub.log.warning(
-            "clock",
-            "this machine's clock is %.1f s %s the engine's, by which messages expire",
-            abs(clock.ahead),
-            "behind" if clock.ahead > 0 else "ahead of",
-        )
+        word = "behind" if clock.ahead > 0 else "ahead of"
+        text = f"this machine's clock is {abs(clock.ahead):.1f} s {word} the engine's, by which messages expire"
+        hub.warn(text)
+        hub.log.warning("clock", "%s", text)
 
     def maintain_soon(self) -> None:
         """Wake the supervisor."""

@@ -11,8 +11,8 @@ from channels.exceptions import ChannelFull
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers import PostgresChannelLayer
 from channels_trunk.testing import eventually
-from channels_trunk.testing.proxy import Proxy
 from channels_trunk.testing.commands import in_thread
+from channels_trunk.testing.proxy import Proxy
 from channels_trunk.transports.postgres import upkeep
 from channels_trunk.transports.postgres.names import LOCK_CLASS, Names
 from channels_trunk.transports.postgres.wire import Wire

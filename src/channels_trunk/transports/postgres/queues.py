@@ -11,7 +11,7 @@ from channels_trunk.transports.frames import claimed_message
 from .hints import Hints
 from .line import Line
 from .moves import Move, Moves, Taken
-from .names import Names
+from .names import NOW, Names
 from .values import bytes_array, float_array, int_array, text_array
 from .wire import ServerError, Statement
 from .writer import Writer
@@ -41,7 +41,7 @@ class Queues:
         self._take = Statement(
             names.fill(
                 f"DELETE FROM {{p}}queue WHERE ctid = ANY (ARRAY(SELECT place FROM ({back} UNION ALL {new}) there "
-                "LIMIT $3)) RETURNING id, expires_at, frame, txid_current()"
+                f"LIMIT $3)) RETURNING id, expires_at, frame, txid_current(), {NOW}"
             )
         )
         self._put_back = Statement(
@@ -84,11 +84,11 @@ class Queues:
         done: list[Move] = []
         try:
             while (wanted := limit - len(found)) > 0:
-                move = await self._take_out(channel, wanted)
+                move, now = await self._take_out(channel, wanted)
                 if move is None:
                     break
                 done.append(move)
-                found += [message for row in move.rows if (message := self._claimed(row)) is not None]
+                found += [message for row in move.rows if (message := self._claimed(row, now)) is not None]
                 if len(move.rows) < wanted:
                     break
         except BaseException:
@@ -98,18 +98,19 @@ class Queues:
         self._hints.claimed(channel, len(found), limit=limit)
         return found
 
-    async def _take_out(self, channel: str, limit: int) -> Move | None:
-        """Delete the oldest rows, and return them when that is certain."""
-        move: Move | None = None
+    async def _take_out(self, channel: str, limit: int) -> tuple[Move | None, float]:
+        """Delete the oldest rows, and return them when that is certain, with the time of the server's clock."""
+        move, now = None, 0.0
         async with self._line.transaction() as run:
             if found := await run(self._take, self._context.prefix, channel, limit):
-                rows = sorted(Taken(row, channel, expires_at, frame) for row, expires_at, frame, _ in found)
-                move = Move(found[0][-1], rows, out=True)
+                rows = sorted(Taken(row, channel, expires_at, frame) for row, expires_at, frame, _, _ in found)
+                transaction, now = found[0][-2:]
+                move = Move(transaction, rows, out=True)
                 self._moves.unsure.append(move)
         if move is not None:
             self._moves.unsure.remove(move)
             self._count(len(move.rows))
-        return move
+        return move, now
 
     def _count(self, taken: int) -> None:
         self.deleted += taken
@@ -118,10 +119,12 @@ class Queues:
             self._in_the_way = 0
             self._context.sink.maintain_soon()
 
-    def _claimed(self, row: Taken) -> Claimed | None:
-        if row.expires_at <= self._context.clock.wall():
+    def _claimed(self, row: Taken, now: float) -> Claimed | None:
+        # By the server's clock: a process whose own is wrong, or was set a moment ago, must not throw away a message.
+        if row.expires_at <= now:
             return None
-        return claimed_message(self._context, row.channel, row.expires_at, row.frame)
+        message = claimed_message(self._context, row.channel, row.expires_at, row.frame)
+        return message and message._replace(expires_at=self._context.clock.wall() + message.expires_at - now)
 
     async def settle(self) -> None:
         """Find out what became of moves that nobody has answered for; what nobody has got goes back."""

@@ -25,6 +25,8 @@ _ENOUGH = 4 * 1024 * 1024
 _LIMIT = 40 * 1024 * 1024
 _ROWS_PER_STEP = 200
 _VACUUM_AFTER = 2_000
+# An answer that took longer does not tell what time it is at the server. Seconds.
+_TELLS_THE_TIME = 1.0
 # A mark that does not come back for so long means that the connection that LISTENs is dead. Seconds.
 _DEAF_AFTER = 15.0
 
@@ -48,7 +50,7 @@ class Upkeep:
         self._queues = queues
         self._lock_key = lock_key_of(context.node)
         self._new_epoch = Statement(names.fill("INSERT INTO {p}state (epoch) VALUES ($1) ON CONFLICT DO NOTHING"))
-        self._find_place = Statement(names.fill(f"SELECT epoch, {LOWEST}, {HEAD} FROM {{p}}state"))
+        self._find_place = Statement(names.fill(f"SELECT epoch, {LOWEST}, {HEAD}, {NOW} FROM {{p}}state"))
         self._register = Statement(
             names.fill(
                 "INSERT INTO {p}nodes VALUES ($1, $2, $3::bigint::integer, 0, $4, clock_timestamp()) "
@@ -88,12 +90,22 @@ class Upkeep:
     # --- this node's place
 
     async def find_place(self) -> Place:
-        """Look where the log begins and ends; begin a new epoch if the tables were emptied by a crash."""
+        """Look where the log begins and ends; begin a new epoch if the tables were emptied by a crash.
+
+        And tell the hub what time it is there.
+        """
+        clock = self._context.clock.monotonic
+        began = clock()
         rows = await self._line.run(self._find_place)
         if not rows:
             await self._line.run(self._new_epoch, secrets.randbits(62))
+            began = clock()
             rows = await self._line.run(self._find_place)
-        return Place(*rows[0])
+        *place, now = rows[0]
+        took = clock() - began
+        if took < _TELLS_THE_TIME:
+            self._context.sink.engine_time(now + took / 2)
+        return Place(*place)
 
     async def hold_alive_lock(self, wire: Wire) -> None:
         """Have a session say that this node lives, for as long as it does itself."""

@@ -27,7 +27,7 @@ class FullLine:
     """There are always as many jobs as are asked for."""
 
     async def run(self, _statement: Any, *values: Any) -> list[tuple[Any, ...]]:
-        return [(number, 2e9, FRAME, 7) for number in range(values[-1])]
+        return [(number, 2e9, FRAME, 7, 1.7e9) for number in range(values[-1])]
 
     @asynccontextmanager
     async def transaction(self) -> Any:
