@@ -36,9 +36,9 @@ async def test_sessions_are_killed_under_load(
         outcome = await processes.outcome()
         check_streams(outcome)
         await check_jobs(processes, outcome)
-    assert killed > 4 * seconds
+    assert killed > seconds
     assert [got["gaps"] for got in outcome.values()] == [0] * len(outcome)
     if purpose in {"listen", "keep"}:
         assert not any(numbers for got in outcome.values() for numbers in got["raised"].values())
     sent = sum(len(numbers) for got in outcome.values() for numbers in got["sure"].values())
-    assert sent > 100 * seconds
+    assert sent > 10 * seconds
