@@ -138,7 +138,10 @@ BEGIN
                 SELECT 1 FROM unnest(p_groups) g(name), LATERAL (
                     SELECT m.channel FROM {p}members m
                     WHERE m.prefix = p_prefix AND m.group_name = g.name AND m.expires_at > now_is OFFSET 0
-                ) m WHERE (g.name, m.channel) NOT IN (SELECT * FROM unnest(p_members, p_channels))
+                ) m WHERE (g.name, m.channel) NOT IN (
+                    -- None of them NULL, which would be taken for any: p_members is, where nothing is sent along.
+                    SELECT k.name, k.channel FROM unnest(p_members, p_channels) k(name, channel) WHERE k.name <> ''
+                )
             ) THEN
                 RETURN NULL;
             END IF;
