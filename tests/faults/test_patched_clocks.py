@@ -26,6 +26,9 @@ FROZEN: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "time-machine": lambda: time_machine.travel(0, tick=False),
 }
 
+# A server may have to be started first.
+pytestmark = pytest.mark.timeout(240)
+
 NewLayer = Callable[[], TrunkChannelLayer]
 
 
