@@ -38,7 +38,8 @@ class TestLoopback(ModelSuite):
 
     @pytest.fixture
     def engine(self, layer_config: LayerUnderTest) -> Engine:
-        return Engine(cut=loopback_server(layer_config.config["prefix"]).drop_connections)
+        server = loopback_server(layer_config.config["prefix"])
+        return Engine(cut=server.drop_connections, ways_to_lose={"it is emptied": server.lose_all})
 
 
 class TestStartingLoopback(TestLoopback):

@@ -121,6 +121,11 @@ class LoopbackServer:
         for connection in connections:
             connection.cut(TransportUnavailable("the loopback server crashed"))
 
+    def lose_all(self) -> None:
+        """Forget the normal channels, too."""
+        self.purge()
+        self.lose_places()
+
     # --- what a connection does
 
     def dialled(self, connection: Connection) -> None:

@@ -1,6 +1,7 @@
 """The model suite: random programmes on any channel layer. See ModelSuite."""
 
 import dataclasses
+import itertools
 import os
 import secrets
 from typing import ClassVar
@@ -18,7 +19,7 @@ __all__ = ["PROGRAMMES_VARIABLE", "SEED_VARIABLE", "ModelSuite", "code_of", "fin
 
 PROGRAMMES_VARIABLE = "CHANNELS_TRUNK_PROGRAMMES"
 SEED_VARIABLE = "CHANNELS_TRUNK_SEED"
-_SHRINK_WITHIN = 2.0
+_SHRINK_WITHIN = 5.0
 _LIVES = 10
 """How many times longer than the layer's shortest `expiry` messages live in programmes in which they expire."""
 _IN_MEMORY = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
@@ -60,7 +61,7 @@ class ModelSuite:
         """Return what the programmes work with."""
         seed = os.environ.get(SEED_VARIABLE) or ("ci" if os.environ.get("CI") else secrets.token_hex(4))
         print(f"to repeat this with the same random choices: {SEED_VARIABLE}={seed}")  # noqa: T201 - shown on failure
-        return _rig(layer_config, features=self.features, seed=seed, nodes_are=request.param)
+        return rig_of(layer_config, features=self.features, seed=seed, nodes_are=request.param)
 
     def test_programmes(self, rig: Rig, engine: Engine) -> None:
         """Each step of each programme comes to what the reference says."""
@@ -70,7 +71,9 @@ class ModelSuite:
             pytest.fail(found, pytrace=False)
 
 
-def find_difference(rig: Rig, engine: Engine, *, programmes: int, within: float = 20, size: int = 60) -> str | None:
+def find_difference(
+    rig: Rig, engine: Engine, *, programmes: int, within: float = 40, size: int = 60, shrink: bool = True
+) -> str | None:
     """Run so many programmes; return the first difference and the shortest programme that shows it, as code."""
     scope = Scope.of(
         rig.features,
@@ -80,31 +83,27 @@ def find_difference(rig: Rig, engine: Engine, *, programmes: int, within: float 
     )
     found: list[str] = []
 
-    async def run(stage: Stage, seed: str, scope: Scope, size: int) -> None:
+    async def look(stage: Stage, seed: str, scope: Scope, size: int) -> None:
         programme = draw_programme(seed, scope, size=size)
         try:
             await stage.run(programme)
         except Difference as difference:
-            if told := await _explained(stage, programme, difference, seed):
-                found.append(told)
+            told = f"programme {seed}: {difference}\n"
+            found.extend(filter(None, [await _explained(stage, programme, told) if shrink else told]))
 
     async def main() -> None:
         stage = Stage(rig, engine)
         stage.within = rig.seconds(within)
         await stage.open()
-        for index in range(programmes):
+        for index in itertools.takewhile(lambda _: not found, range(programmes)):
             # Every fourth is one of nodes that act at once.
-            chosen = scope.acting_at_once() if index % 4 == 3 else scope
-            await run(stage, f"{rig.seed}/{index}", chosen, size)
-            if found:
-                return
-        if rig.features.expiry:
+            await look(stage, f"{rig.seed}/{index}", scope.acting_at_once() if index % 4 == 3 else scope, size)
+        if rig.features.expiry and not found:
             # The nodes are others, as their messages live for a short time; and so are the programmes.
             await stage.close()
             await stage.open(expiry=rig.under_test.shortest_expiry * _LIVES)
-            for index in range(1 + programmes // 50):
-                if not found:
-                    await run(stage, f"{rig.seed}/expiry/{index}", scope.with_expiry(), size // 2)
+            for index in itertools.takewhile(lambda _: not found, range(1 + programmes // 50)):
+                await look(stage, f"{rig.seed}/expiry/{index}", scope.with_expiry(), size // 2)
 
     rig.run(main, within=rig.seconds(600 + 10 * programmes))
     return found[0] if found else None
@@ -120,7 +119,7 @@ def replay(
     times: int = 1,
 ) -> None:
     """Run one programme; raises Difference. What a failure prints calls this."""
-    rig = _rig(layer, features=features or Features(), seed="replay", nodes_are=nodes_are)
+    rig = rig_of(layer, features=features or Features(), seed="replay", nodes_are=nodes_are)
 
     async def main() -> None:
         stage = Stage(rig, engine or Engine())
@@ -132,7 +131,8 @@ def replay(
     rig.run(main, within=rig.seconds(600))
 
 
-def _rig(layer: LayerUnderTest, *, features: Features, seed: str, nodes_are: str) -> Rig:
+def rig_of(layer: LayerUnderTest, *, features: Features, seed: str, nodes_are: str) -> Rig:
+    """Return a rig for programmes."""
     if features.sync_api:
         # Something to commit.
         settings = {"INSTALLED_APPS": [], "DATABASES": _IN_MEMORY, **layer.django_settings}
@@ -140,9 +140,10 @@ def _rig(layer: LayerUnderTest, *, features: Features, seed: str, nodes_are: str
     return Rig(layer, features=features, seed=seed, peers_are=nodes_are)
 
 
-async def _explained(stage: Stage, programme: Programme, difference: Difference, seed: str) -> str | None:
-    latest = [difference]
-    stage.within = min(stage.within, stage.rig.seconds(_SHRINK_WITHIN))
+async def _explained(stage: Stage, programme: Programme, told: str) -> str | None:
+    """Return what is told, with the shortest programme that shows it."""
+    latest = [Difference(told)]
+    within, stage.within = stage.within, min(stage.within, stage.rig.seconds(_SHRINK_WITHIN))
     await stage.renew_all()
 
     async def fails(shorter: Programme) -> bool:
@@ -156,14 +157,17 @@ async def _explained(stage: Stage, programme: Programme, difference: Difference,
         return False
 
     if await fails(programme):
-        programme = await shrunk(programme, fails)
+        shortest = await shrunk(programme, fails)
+        stage.within = within
+        # What only took longer than there was time while it was made shorter is no difference.
+        programme = shortest if await fails(shortest) else programme
         note = ""
     elif stage.expiry is not None:
         return None  # the machine stood still for as long as a message lives
     else:
         note = "It did not fail a second time: it may be a race, and the programme is as it was drawn.\n"
     code = code_of(stage.rig, programme, cut=stage.engine.cut is not None)
-    return f"programme {seed}: {difference}\n{note}as short as can be: {latest[-1]}\n\n{code}"
+    return f"{told}{note}as short as can be: {latest[-1]}\n\n{code}"
 
 
 def code_of(rig: Rig, programme: Programme, *, cut: bool) -> str:
