@@ -115,5 +115,5 @@ class ModelLedger:
     def _is_told(self, channel: str) -> bool:
         owner = owner_of(channel)
         if owner is None:
-            return self.lost or bool(self.gone)  # Allowance.LOST, Allowance.READER_KILLED
+            return self.lost or bool(self.gone or self.gaps)  # Allowance.LOST, Allowance.READER_KILLED
         return owner in self.gone or owner in self.gaps

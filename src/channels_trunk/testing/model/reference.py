@@ -229,6 +229,11 @@ class Reference:
             self.entries[channel].append(Entry(GAP, -1, sure=self.has_room(channel)))
             self._gaps.add(channel)
 
+    def gap_told(self) -> None:
+        """A node counted a gap when its connection was lost: a job that it was about to take may be lost."""
+        self._doubt(name for name in self.entries if owner_of(name) is None)  # Allowance.LOST
+        self._gaps |= set().union(*self.members.values())
+
     def _own(self, node: int) -> set[str]:
         return {name for name in {*self.entries, *set().union(*self.members.values())} if owner_of(name) == node}
 

@@ -216,6 +216,9 @@ class Run:
                 assert self._stage.engine.cut is not None
                 await asyncio.to_thread(self._stage.engine.cut)
                 await asyncio.gather(*(self._reached(node) for node in self._awake()))
+                if (gaps := await self._stage.count_gaps()) != self._stage.gaps:
+                    self._stage.gaps = gaps
+                    self._reference.gap_told()
             case Expire():
                 await self._expire()
             case Lose(way):
