@@ -102,12 +102,7 @@ class Topology:
         It holds none, and what it drops goes to the groups exchange under the routing key it came with, with this
         queue's name in a header. So the broker itself says who is alive, even for a node that stands still.
         """
-        arguments = {
-            "x-max-length": 0,
-            # Not drop-head: then the broker confirms before it passes on, and a barrier that follows may overtake.
-            "x-overflow": "reject-publish-dlx",
-            "x-dead-letter-exchange": self.groups_exchange,
-        }
+        arguments = {"x-max-length": 0, "x-dead-letter-exchange": self.groups_exchange}
         return QueueSpec(
             name=f"{self.prefix}.lease.{node}.{number}", arguments=arguments, durable=False, exclusive=True
         )

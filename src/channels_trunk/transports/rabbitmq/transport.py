@@ -318,9 +318,12 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         answer = self._inbox.begin_roll(number)
         try:
             with self._translating(link):
-                # Each lease has passed the call on before the broker says that it refused it: the barrier is the last.
-                for exchange, kind in ((topology.roll_exchange, ROLL_TYPE), (topology.groups_exchange, BARRIER_TYPE)):
-                    await confirmed(link, [Publication(exchange, key, Properties(kind, number), b"")])
+                # Twice: a lease may confirm a call before it passes it on, but not before it has passed on the one
+                # before. The broker confirms the second when all leases have done so: the barrier is the last.
+                call = Publication(topology.roll_exchange, key, Properties(ROLL_TYPE, number), b"")
+                await confirmed(link, [call, call])
+                barrier = Properties(BARRIER_TYPE, number)
+                await confirmed(link, [Publication(topology.groups_exchange, key, barrier, b"")])
                 return await answer - {context.node}
         finally:
             self._inbox.end_roll(number)
