@@ -159,7 +159,7 @@ def _is_complete(connection: sqlite3.Connection) -> bool:
 
 
 def _has_clocks(connection: sqlite3.Connection) -> bool:
-    # Versions before 1.1 made the table without.
+    # The column came after the table: a file that is older has the table without it.
     found = connection.execute("SELECT 1 FROM pragma_table_info('trunk_nodes') WHERE name = 'clock'").fetchone()
     return found is not None
 
