@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.plugins.logs",
     "tests.plugins.proxy",
     "channels_trunk.testing.cuts.plugin",
+    "channels_trunk.testing.model.plugin",
     "tests.plugins.servers",
     "tests.plugins.django_databases",
     "tests.plugins.stacks",

@@ -11,18 +11,28 @@ from channels_trunk.exceptions import OptionsError
 from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.testing import Features, LayerUnderTest
 from channels_trunk.testing.conformance import Suite
+from channels_trunk.testing.model import ModelSuite
 from channels_trunk.transports.base import Transport
 from tests.integration.own_transport.bulletin import BulletinChannelLayer
 
 BACKEND = "tests.integration.own_transport.bulletin.BulletinChannelLayer"
 
 
-class TestBulletin(Suite):
+class Bulletin:
     features = Features(crosses_processes=False)
 
     @pytest.fixture
     def layer_config(self) -> LayerUnderTest:
         return LayerUnderTest(backend=BACKEND, config={"room": "suite", "prefix": f"suite-{uuid.uuid4().hex}"})
+
+
+class TestBulletin(Bulletin, Suite):
+    pass
+
+
+@pytest.mark.timeout(600)
+class TestBulletinByTheModel(Bulletin, ModelSuite):
+    programmes = 10
 
 
 def configured(**config: Any) -> Any:

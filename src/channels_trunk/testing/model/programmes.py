@@ -61,6 +61,7 @@ class Scope:
             "stop": not features.cancellation_safe,
             "flush": not features.flush,
             "kill": not processes,
+            "renew": not features.kinds_of_peers(),
             "cut": not cut,
             "expire": True,
             "lose": not ways_to_lose,
@@ -72,6 +73,8 @@ class Scope:
             small=features.capacity,
             remote=features.remote_group_add,
             ways_to_lose=tuple(ways_to_lose),
+            # A layer that no other reaches is alone.
+            nodes=3 if features.kinds_of_peers() else 1,
         )
 
     def with_expiry(self) -> "Scope":

@@ -40,11 +40,12 @@ class ModelSuite:
 
     features: ClassVar[Features] = Features()
     programmes: ClassVar[int] = 25
-    """How many programmes are run with each kind of node, unless CHANNELS_TRUNK_PROGRAMMES says another number."""
+    """How many programmes are run with each kind of node, unless --programmes or CHANNELS_TRUNK_PROGRAMMES says another
+    number."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test with nodes that are threads, and with processes."""
-        metafunc.parametrize("rig", self.features.kinds_of_peers(), indirect=True)
+        metafunc.parametrize("rig", self.features.kinds_of_peers() or ["thread"], indirect=True)
 
     @pytest.fixture
     def layer_config(self) -> LayerUnderTest:
@@ -63,9 +64,10 @@ class ModelSuite:
         print(f"to repeat this with the same random choices: {SEED_VARIABLE}={seed}")  # noqa: T201 - shown on failure
         return rig_of(layer_config, features=self.features, seed=seed, nodes_are=request.param)
 
-    def test_programmes(self, rig: Rig, engine: Engine) -> None:
+    def test_programmes(self, request: pytest.FixtureRequest, rig: Rig, engine: Engine) -> None:
         """Each step of each programme comes to what the reference says."""
-        count = int(os.environ.get(PROGRAMMES_VARIABLE, self.programmes))
+        asked_for = request.config.getoption("--programmes", None) or os.environ.get(PROGRAMMES_VARIABLE)
+        count = int(asked_for or self.programmes)
         found = find_difference(rig, engine, programmes=count)
         if found is not None:
             pytest.fail(found, pytrace=False)
@@ -92,7 +94,7 @@ def find_difference(
             found.extend(filter(None, [await _explained(stage, programme, told) if shrink else told]))
 
     async def main() -> None:
-        stage = Stage(rig, engine)
+        stage = Stage(rig, engine, nodes=scope.nodes)
         stage.within = rig.seconds(within)
         await stage.open()
         for index in itertools.takewhile(lambda _: not found, range(programmes)):
@@ -122,7 +124,7 @@ def replay(
     rig = rig_of(layer, features=features or Features(), seed="replay", nodes_are=nodes_are)
 
     async def main() -> None:
-        stage = Stage(rig, engine or Engine())
+        stage = Stage(rig, engine or Engine(), nodes=programme.nodes)
         stage.within = rig.seconds(stage.within)
         await stage.open()
         for _ in range(times):
