@@ -166,6 +166,9 @@ def conformance(story: Story) -> None:
     words = story.command("python -m pytest -p channels_trunk.testing.cuts.plugin")
     output = project.python(*words, *here, "--collect-only")  # there is no server of the reader's
     assert "4 tests collected" in output, output
+    words = story.command("python -m pytest test_my_layer_by_model.py")
+    output = project.python(*words, *here)
+    assert "1 passed in" in output, output
 
 
 def postgres(story: Story) -> None:

@@ -224,6 +224,8 @@ CONFORMANCE = Plan(
         ),
         File(begins="import pytest", path="test_my_cuts.py"),
         Shell(begins="python -m pytest -p channels_trunk.testing.cuts.plugin", in_scenario=True),
+        File(begins="import pytest", path="test_my_layer_by_model.py"),
+        Shell(begins="python -m pytest test_my_layer_by_model.py", in_scenario=True),
     ]
 )
 
