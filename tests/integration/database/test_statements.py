@@ -51,8 +51,8 @@ async def with_statements(database: DjangoDatabase, work: Callable[[Statements, 
 
 async def test_the_same_text_with_other_values(database: DjangoDatabase) -> None:
     def work(statements: Statements, queries: Queries) -> None:
-        statements.insert(QueuedMessage.objects.using(database.alias), [queries.row("a", n) for n in range(5)])
-        statements.insert(QueuedMessage.objects.using(database.alias), [queries.row("b", n) for n in range(5, 10)])
+        statements.insert(QueuedMessage, [queries.row("a", n) for n in range(5)])
+        statements.insert(QueuedMessage, [queries.row("b", n) for n in range(5, 10)])
         for channel, rank, expected in (("a", 0, [0, 1]), ("a", 3, [3, 4]), ("b", 0, [5, 6]), ("c", 0, [])):
             rows = statements.rows(queries.found, 2, channel=channel, rank=rank)
             assert [(int(row[0]), float(row[1]), bytes(row[2])) for row in rows] == [
@@ -75,7 +75,7 @@ async def test_many_rows_at_once(database: DjangoDatabase) -> None:
     def work(statements: Statements, queries: Queries) -> None:
         for count in (1, 32, 33, 700):
             rows = [queries.row(f"of {count}", number) for number in range(count)]
-            statements.insert(QueuedMessage.objects.using(database.alias), rows)
+            statements.insert(QueuedMessage, rows)
             assert queries.rows.filter(channel=f"of {count}").count() == count
 
     await with_statements(database, work)
@@ -85,7 +85,7 @@ async def test_an_engine_that_changes_values(database: DjangoDatabase, monkeypat
     """Where stand-ins cannot be found again, the query is built each time."""
 
     def work(statements: Statements, queries: Queries) -> None:
-        statements.insert(QueuedMessage.objects.using(database.alias), [queries.row("a", n) for n in range(3)])
+        statements.insert(QueuedMessage, [queries.row("a", n) for n in range(3)])
         monkeypatch.setattr(module, "_stand_in", lambda number, value: value if number else f" {value}")
         for rank in (0, 1, 2):
             assert len(statements.rows(queries.found, 5, channel="a", rank=rank)) == 3 - rank

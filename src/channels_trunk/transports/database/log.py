@@ -86,7 +86,10 @@ class Log:
         """In a transaction that holds the lock: the next position, if there is a `row`, and so many ranks."""
         now = int(self._wall() * _PER_SECOND)
         position = max(head.position + 1, now) if row else head.position
-        return self._moved_on(head._replace(position=position, back=head.back + back))
+        head = head._replace(position=position, back=head.back + back)
+        # The two alone: with all columns it takes SQLite longer, and every other sender waits meanwhile.
+        self._session.statements.changed(self._counted_on, position=head.position, back=head.back)
+        return head
 
     def begin(self) -> tuple[Head, bool]:
         """In a transaction: lock the sequencer, and whether it was made anew; none of the rows is beyond it."""
@@ -122,6 +125,9 @@ class Log:
     def _set_to(self, **values: int) -> Any:
         return update(self._sequencer(), **values)
 
+    def _counted_on(self, *, position: int, back: int) -> Any:
+        return update(self._sequencer(), position=position, back=back)
+
     def _sequencer(self) -> Any:
         return self._session.model("Sequencer").filter(prefix=self._prefix)
 
@@ -130,7 +136,7 @@ class Log:
     def append(self, position: int, previous: int, expires_at: float, frame: bytes) -> None:
         """In a transaction, with a position of count_on(), and that of the row before."""
         row = (self._prefix, position, self._node, expires_at, frame, previous)
-        self._session.statements.insert(self._session.model("LogRow"), [row])
+        self._session.insert("LogRow", [row])
 
     def read(self, cursor: int, head: int) -> Found:
         """The next rows behind a cursor; those up to `head` are committed."""

@@ -61,8 +61,8 @@ class Queues:
         """Add rows; the last of them gets this rank."""
         first = last - len(rows) + 1
         stored = {channel: stored_name(channel) for channel in {row.channel for row in rows}}
-        self._session.statements.insert(
-            self._session.model("QueuedMessage"),
+        self._session.insert(
+            "QueuedMessage",
             [
                 (self._prefix, stored[channel], first + index, expires_at, frame)
                 for index, (channel, expires_at, frame) in enumerate(rows)

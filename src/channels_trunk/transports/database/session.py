@@ -6,7 +6,7 @@ change of settings there reaches it.
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -118,6 +118,10 @@ class Session:
     def model(self, name: str) -> Any:
         """The rows of a model in this database."""
         return apps.get_model("channels_trunk", name)._base_manager.using(self._alias)
+
+    def insert(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        """In a transaction: insert rows of a model; each has a value for every field but the primary key, in order."""
+        self._statements.insert(apps.get_model("channels_trunk", name), rows)
 
     # --- connecting
 

@@ -72,14 +72,15 @@ class Statements:
         statement, parameters = self._prepared(build, shape, values)
         return self._cursors.changed(statement.text, parameters)
 
-    def insert(self, manager: Any, rows: Sequence[Sequence[Any]]) -> None:
+    def insert(self, model: Any, rows: Sequence[Sequence[Any]]) -> None:
         """In a transaction: insert rows of a model; each has a value for every field but the primary key, in order."""
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]
-            insertion = self._insertion(manager.model, some)
+            insertion = self._insertion(model, some)
             if insertion.text is None:
-                names = [field.attname for field in _fields(manager.model)]
-                manager.bulk_create([manager.model(**dict(zip(names, row, strict=True))) for row in some])
+                names = [field.attname for field in _fields(model)]
+                objects = [model(**dict(zip(names, row, strict=True))) for row in some]
+                model._base_manager.using(self._connection.alias).bulk_create(objects)
                 continue
             forms = insertion.forms
             prepared = [
