@@ -167,9 +167,12 @@ class Stage:
 
     async def _arrived(self, channel: str, last: list[dict[str, Any]]) -> None:
         def everything() -> bool:
+            is_own = channel in self._owners
+            if not is_own and self._is_told(channel):
+                return True  # what was lost may be the last message itself
             if not all(self.ledger.has(channel, message) for message in last):
                 return self._readers[channel].done()
-            return channel in self._owners or self._is_told(channel) or not self.ledger.missing(channel)
+            return is_own or not self.ledger.missing(channel)
 
         await eventually(everything, within=_ARRIVES_WITHIN * self._patience, what="everything has come")
 
