@@ -6,11 +6,11 @@ plain thread that holds no lock and runs no event loop; and what the package log
 may send through the layer in whatever way, and wait.
 """
 
-import asyncio
 import logging
 import os
 import sys
 import threading
+from asyncio import _get_running_loop
 from collections.abc import Callable
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
@@ -111,7 +111,7 @@ def is_within() -> bool:
         return True
     # A thread that runs a loop may have been interrupted in any callback of ours, and these bear no mark: their stacks
     # are short, and blocking calls are not for such threads anyway.
-    return asyncio._get_running_loop() is not None and _is_ours(sys._getframe(1))
+    return _get_running_loop() is not None and _is_ours(sys._getframe(1))
 
 
 def _is_ours(frame: FrameType | None) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from channels.exceptions import ChannelFull
 
-from channels_trunk.aside import Within, is_within, logger
+from channels_trunk.aside import WITHIN, Within, is_within, logger
 from channels_trunk.hub import MustWait, Refused
 from channels_trunk.hub.waiters import ThreadWaiter
 from channels_trunk.names import check_channel, check_group
@@ -42,40 +42,54 @@ class SyncChannelLayer:
     def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel."""
         body = self._layer._pack(message)
-        if self._may_wait():
-            self._send(channel, body)
-        else:
+        hub = self._layer._hub
+        if is_within():
             check_channel(channel)
-            self._layer._hub.aside(partial(_send_aside, self._send, channel, body))
+            hub.aside(partial(_send_aside, self._send, channel, body))
+            return
+        if hub.asides:
+            hub.wait_for_asides()
+        self._send(channel, body)
 
     def _send(self, channel: str, body: bytes) -> None:
-        with Within():
+        token = WITHIN.set(True)  # written out, as a context manager would take as long as all the rest of this layer
+        try:
             if self._is_struck():
                 check_channel(channel)
                 return
             while True:
                 try:
-                    _wait(self._layer._hub.send(channel, body, ThreadWaiter))
+                    waiter = self._layer._hub.send(channel, body, ThreadWaiter)
+                    if waiter is not None:
+                        waiter.wait()
                 except Refused:
                     raise ChannelFull(channel) from None
                 except MustWait as ahead:
-                    _wait(ahead.waiter, ANSWER_WITHIN)
+                    ahead.waiter.wait(ANSWER_WITHIN)
                 else:
                     return
+        finally:
+            WITHIN.reset(token)
 
     def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every member of a group."""
         check_group(group)
         body = self._layer._pack(message)
-        if self._may_wait():
-            self._group_send(group, body)
-        else:
-            self._layer._hub.aside(partial(_send_aside, self._group_send, group, body))
+        hub = self._layer._hub
+        if is_within():
+            hub.aside(partial(_send_aside, self._group_send, group, body))
+            return
+        if hub.asides:
+            hub.wait_for_asides()
+        self._group_send(group, body)
 
     def _group_send(self, group: str, body: bytes) -> None:
-        with Within():
+        token = WITHIN.set(True)
+        try:
             if not self._is_struck():
-                _wait(self._layer._hub.group_send(group, body, ThreadWaiter))
+                self._layer._hub.group_send(group, body, ThreadWaiter).wait()
+        finally:
+            WITHIN.reset(token)
 
     def send_on_commit(self, channel: str, message: dict[str, Any], *, using: str | None = None) -> None:
         """Send a message to a channel if and when the caller's database transaction commits.
@@ -103,8 +117,13 @@ class SyncChannelLayer:
     def receive(self, channel: str, timeout: float | None = None) -> dict[str, Any]:
         """Take the oldest message of a channel; raises TimeoutError if none came within `timeout` seconds."""
         _refuse_in_loop("receive")
-        with _waiting("receive"):
+        if is_within():
+            raise _would_wait("receive")
+        token = WITHIN.set(True)
+        try:
             return self._layer._hub.receive_blocking(channel, timeout)
+        finally:
+            WITHIN.reset(token)
 
     def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel that only this process receives from."""
@@ -137,14 +156,6 @@ class SyncChannelLayer:
         with _waiting("close"):
             self._layer._hub.close_blocking()
 
-    def _may_wait(self) -> bool:
-        """Whether this thread may wait; if so, what it could not wait for before is done first."""
-        if is_within():
-            return False
-        if self._layer._hub.asides:
-            self._layer._hub.wait_for_asides()
-        return True
-
     def _is_struck(self) -> bool:
         resilience = self._layer._resilience
         return resilience is not None and resilience.strikes_here(self._layer._hub)
@@ -153,12 +164,16 @@ class SyncChannelLayer:
 def _waiting(name: str) -> Within:
     """Refuse to wait for our own work, and mark what is about to wait."""
     if is_within():
-        raise RuntimeError(
-            f"layer.sync.{name}() was called in the middle of the layer's own work in the same thread (by a signal "
-            f"handler, a destructor or a log handler), and would wait for itself. Only send() and group_send() can be "
-            f"called there; do the rest in a thread or a task of your own"
-        )
+        raise _would_wait(name)
     return Within()
+
+
+def _would_wait(name: str) -> RuntimeError:
+    return RuntimeError(
+        f"layer.sync.{name}() was called in the middle of the layer's own work in the same thread (by a signal "
+        f"handler, a destructor or a log handler), and would wait for itself. Only send() and group_send() can be "
+        f"called there; do the rest in a thread or a task of your own"
+    )
 
 
 def _send_aside(send: Callable[[str, bytes], None], target: str, body: bytes) -> None:
