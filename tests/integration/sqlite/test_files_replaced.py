@@ -15,10 +15,10 @@ from channels_trunk.layers import SQLiteChannelLayer
 from channels_trunk.testing.waiting import eventually
 from tests.integration.sqlite.bad_input import BOUND, layers_closed, proves_itself, reaches
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 # A layer looks every five seconds whether the file is still the one it has open.
-SEEN_WITHIN = 30.0
+SEEN_WITHIN = 60.0
 
 
 def _remove(path: Path) -> None:
@@ -92,6 +92,57 @@ async def test_a_gap_is_counted_and_it_goes_on(change: object, tmp_path: Path) -
         await proves_itself(bystander)
         assert bystander.stats().gaps_total == 0
     assert [found.name for found in path.parent.iterdir() if found.is_socket()] == []
+
+
+def _has_gaps(layer: SQLiteChannelLayer, count: int) -> bool:
+    return layer.stats().gaps_total == count
+
+
+async def test_what_was_sent_into_a_file_that_others_had_left_is_a_gap_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        late, *others = layers(path), layers(path), layers(path)
+        for layer in (late, *others):
+            await layer.group_add("room", await layer.new_channel())
+        await reaches(others[0], late)
+        gaps = [layer.stats().gaps_total for layer in others]
+
+        async def notice_nothing() -> float:
+            return 0.01
+
+        transport = late._hub.transport
+        with monkeypatch.context() as patched:
+            patched.setattr(transport, "maintain", notice_nothing)
+            _restore_an_old_copy(path)
+            for layer in others:
+                await eventually(partial(_has_gaps, layer, 1), within=SEEN_WITHIN)
+            assert late.stats().gaps_total == 0
+            # More than a ring carries; the others will not find it.
+            await late.group_send("room", {"type": "x", "text": "x" * 5_000})
+        assert gaps == [0, 0]
+        for layer in others:
+            await eventually(partial(_has_gaps, layer, 2), within=SEEN_WITHIN)
+        assert late.stats().gaps_total == 1
+        await reaches(late, others[0])
+        await reaches(others[1], late)
+
+
+async def test_who_sent_nothing_meanwhile_makes_no_second_gap(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        three = [layers(path) for _ in range(3)]
+        for layer in three:
+            await layer.group_add("room", await layer.new_channel())
+        await three[0].group_send("room", {"type": "x", "text": "x" * 5_000})
+        opened = three[0]._hub.transport._open  # type: ignore[attr-defined]
+        await eventually(lambda: opened.confirmed == opened.writer.newest, within=SEEN_WITHIN)
+        _restore_an_old_copy(path)
+        for layer in three:
+            await eventually(partial(_has_gaps, layer, 1), within=SEEN_WITHIN)
+        await reaches(three[0], three[1])
+        assert [layer.stats().gaps_total for layer in three] == [1, 1, 1]
 
 
 async def test_a_directory_that_is_gone_is_said_and_a_file_that_comes_back_is_used(tmp_path: Path) -> None:

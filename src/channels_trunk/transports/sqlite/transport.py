@@ -52,6 +52,8 @@ class _Open:
     queues: Queues
     presence: Presence
     clocks: Clocks
+    confirmed: int
+    """No row up to this one was appended to a file that others had left already."""
 
 
 class SQLiteTransport(EmbeddedTransport):
@@ -65,6 +67,9 @@ class SQLiteTransport(EmbeddedTransport):
         self._open: _Open | None = None
         self._doorbell: Doorbell | None = None
         self._place: tuple[int, Mark, object] | None = None  # position and file, kept while the file is away
+        self._forsaken = (
+            False  # a row may be in that file which others, who had noticed that it was replaced, do not read
+        )
         self._watched: frozenset[str] = frozenset()
         self._keeping = threading.Lock()  # held while upkeep, or open and close, are inside SQLite; see hold()
         self._held = False
@@ -124,6 +129,9 @@ class SQLiteTransport(EmbeddedTransport):
         )
         doorbell.open()
         resumed = self._resumed(upkeep)
+        if self._forsaken and resumed is None:
+            upkeep.leap(upkeep.newest(), context.clock.wall())
+        self._forsaken = False
         position = upkeep.register(doorbell.address, self._watched, resumed, context.clock.wall())
         mark = self._place[1] if self._place is not None and resumed is not None else None
         upkeep.clear_up()
@@ -152,7 +160,7 @@ class SQLiteTransport(EmbeddedTransport):
         )
         writer.watched = self._watched
         presence = Presence(context, upkeep=upkeep, reader=reader, doorbell=doorbell, bells=bells, clocks=clocks)
-        return _Open(writer, reader, upkeep, traffic, queues, presence, clocks)
+        return _Open(writer, reader, upkeep, traffic, queues, presence, clocks, writer.newest)
 
     def _resumed(self, upkeep: Upkeep) -> int | None:
         """The position from before the file was away, if that file is still there."""
@@ -176,6 +184,7 @@ class SQLiteTransport(EmbeddedTransport):
                 last = _sign_off(opened.upkeep)
             for part in (opened.reader, opened.writer, opened.upkeep):
                 part.close()
+            self._forsaken = not leave and opened.writer.newest > opened.confirmed
         if leave and self._doorbell is not None:
             self._doorbell.close()
             self._doorbell = None
@@ -317,7 +326,9 @@ class SQLiteTransport(EmbeddedTransport):
             return HEARTBEAT
         written, quiet = opened.traffic.begin_maintenance()
         with self._keeping, self._translated():
+            newest = opened.writer.newest
             opened.upkeep.check_identity()
+            opened.confirmed = newest
             opened.presence.greet(self._watched)
             more = self._settings.auto_trim and opened.upkeep.trim(*self._times(opened))
             opened.upkeep.checkpoint(written, quiet=quiet)

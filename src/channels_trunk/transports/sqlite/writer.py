@@ -63,7 +63,8 @@ class Writer:
         self._neighbours = neighbours
         self._bells = bells
         self._file_id = file_id
-        self._newest = newest  # no row that this node appended is behind this one
+        self.newest = newest
+        """No row that this node appended is behind this one."""
         self._begin = begin
         self._clocks = clocks
         self.watched: frozenset[str] = frozenset()
@@ -110,12 +111,12 @@ class Writer:
         """Whether the batch went to the one node that it concerns as a letter, as a small one does."""
         if not fits(frame) or (node := self._neighbours.addressee(batch)) is None:
             return False
-        return self._bells.deliver(node, pack_letter(self._file_id, Letter(self._newest, frame)))
+        return self._bells.deliver(node, pack_letter(self._file_id, Letter(self.newest, frame)))
 
     def _append(self, batch: Sequence[Envelope], frame: bytes) -> tuple[Told, int]:
         """Append a row; return it and the generation that it found."""
         context = self._context
-        known = max(self._newest, self._reader.position)
+        known = max(self.newest, self._reader.position)
         values = (known, known, context.prefix, context.node, _expiry(batch), frame)
         # fetchall, so that the statement comes to its end and commits.
         [(row, generation)] = self._db.execute(_INSERT, values).fetchall()
@@ -124,7 +125,7 @@ class Writer:
 
     def _appended(self, batch: Sequence[Envelope], told: Told) -> None:
         """A row has been committed."""
-        self._newest = told.row
+        self.newest = told.row
         self._reader.keep_up(told.row, _expiry(batch))
 
     def _catch_up_members(self, batch: Sequence[Envelope]) -> None:
