@@ -8,6 +8,8 @@ import pytest
 from channels_trunk.testing import LayerUnderTest
 from channels_trunk.testing.conformance import Suite
 
+pytestmark = pytest.mark.timeout(300)
+
 
 class TestSQLite(Suite):
     options: ClassVar[dict[str, Any]] = {}
@@ -17,6 +19,7 @@ class TestSQLite(Suite):
         return LayerUnderTest(
             backend="channels_trunk.layers.SQLiteChannelLayer",
             config={"path": str(tmp_path / "channels.sqlite3"), **self.options},
+            patience=4,
         )
 
 

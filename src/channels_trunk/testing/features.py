@@ -107,4 +107,5 @@ class LayerUnderTest:
     scale: float = 1.0
     """What the numbers of messages are multiplied with; smaller for a slow layer."""
     patience: float = 1.0
-    """What the seconds are multiplied with that a rule waits for a message; smaller for a layer that loses some."""
+    """What the seconds are multiplied with that a rule waits for a message; smaller for a layer that loses some,
+    larger on a machine that is busy."""

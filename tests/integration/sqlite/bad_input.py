@@ -16,9 +16,9 @@ from channels_trunk.layers import SQLiteChannelLayer
 
 __all__ = ["Layers", "holding_lock", "layers_closed", "proves_itself", "reaches", "run_child"]
 
-CHILD_TIMEOUT = 60
+CHILD_TIMEOUT = 240
 # A layer's answer to bad input must come soon; the machine may be busy.
-BOUND = 20.0
+BOUND = 60.0
 _numbers = itertools.count()
 
 

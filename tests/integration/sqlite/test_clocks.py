@@ -14,7 +14,7 @@ from tests.integration.sqlite.bad_input import BOUND, layers_closed, run_child
 
 HOUR = 3600
 # A difference is told when it was seen twice, five seconds apart.
-SAID_WITHIN = 30.0
+SAID_WITHIN = 60.0
 
 _CLOCK = """
 from channels_trunk import clock
@@ -30,20 +30,20 @@ async def main():
     mine = await layer.new_channel()
     await layer.group_add("room", mine)
     await layer.clean_expired()
-    [taken] = [(await asyncio.wait_for(layer.receive("taken"), 30))["n"]]
+    [taken] = [(await asyncio.wait_for(layer.receive("taken"), 60))["n"]]
     full = [await attempt(layer.send("full", {"type": "x"}))]
     await layer.send("of-the-wrong", {"type": "job", "channel": mine})
-    got = [await asyncio.wait_for(layer.receive(mine), 30) for _ in range(2)]
-    await eventually(lambda: "clock" in layer.health().detail, within=30)
+    got = [await asyncio.wait_for(layer.receive(mine), 120) for _ in range(2)]
+    await eventually(lambda: "clock" in layer.health().detail, within=60)
     detail = layer.health().detail
     await layer.send("ready", {"type": "x"})
-    await asyncio.wait_for(layer.receive(mine), 30)
+    await asyncio.wait_for(layer.receive(mine), 120)
     await layer.close()
     return [taken, full[0][0], [message["type"] for message in got], detail]
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("others", [1, 2])
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR], ids=["ahead", "behind"])
 async def test_a_clock_that_is_an_hour_wrong(seconds: int, others: int, tmp_path: Path) -> None:

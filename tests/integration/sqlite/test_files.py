@@ -19,7 +19,7 @@ from channels_trunk.testing.waiting import eventually
 from tests.integration.sqlite.bad_input import BOUND, layers_closed, proves_itself
 from tests.plugins.impatience import impatient
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 # --- what is made wrong, each returning the path for the layer, and how to mend it

@@ -23,7 +23,7 @@ from channels_trunk.layers import SQLiteChannelLayer
 from channels_trunk.testing.waiting import eventually
 from tests.integration.sqlite.bad_input import BOUND, layers_closed, proves_itself, run_child
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 CAN_UNSHARE = (
     sys.platform == "linux"

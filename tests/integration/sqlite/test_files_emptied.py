@@ -16,10 +16,10 @@ from channels_trunk.layers import SQLiteChannelLayer
 from channels_trunk.testing.waiting import eventually
 from tests.integration.sqlite.bad_input import BOUND, Layers, layers_closed, reaches
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 # A layer looks every second into the log, and every five at its own row.
-SEEN_WITHIN = 30.0
+SEEN_WITHIN = 60.0
 Change = Callable[[Path], object]
 
 

@@ -124,7 +124,7 @@ async def main():
     channel = await layer.new_channel()
     waiting = asyncio.create_task(layer.receive(channel))
     await layer.send("from-the-other", {{"type": "x", "channel": channel}})
-    await asyncio.wait_for(waiting, 30)
+    await asyncio.wait_for(waiting, 60)
     await layer.send("from-the-other", {{"type": "came"}})
     detail = layer.health().detail
     await layer.close()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import ClassVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -10,6 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from channels_trunk.router import FULL, Body, Effects, Mailbox
 from channels_trunk.router.shared import packed
 from tests.unit.router.small import CAPACITY, CHANNELS, EXPIRY, GROUP_EXPIRY, make_router
+
+pytestmark = pytest.mark.timeout(300)
 
 GROUPS = ("g", "h")
 

@@ -11,7 +11,8 @@ __all__ = ["applies", "blocking_rule", "rule"]
 
 
 def rule(*needs: str, peers: bool = False, within: float = 40) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Make a test of a coroutine function: it runs in a loop of its own and fails after `within` seconds.
+    """Make a test of a coroutine function: it runs in a loop of its own and fails after `within` seconds, or
+    longer where the layer under test has more patience than 1.
 
     `needs` are names of Features. With `peers`, the rule is run twice: its peers are layer objects in threads of this
     process, and processes.
