@@ -21,6 +21,8 @@ MakeProxy = Callable[[str, int], Proxy]
 class ThroughAProxy(ModelSuite):
     """The proxy cuts the connections."""
 
+    programmes = 10
+
     @pytest.fixture
     def server(self) -> tuple[str, int]:
         """Where the engine is."""
@@ -78,7 +80,7 @@ def on(database: DjangoDatabase, **entry: Any) -> LayerUnderTest:
 
 
 class TestSQLiteByTheOrm(ModelSuite):
-    programmes = 10
+    programmes = 5
 
     @pytest.fixture
     def layer_config(self, sqlite_alias: DjangoDatabase) -> LayerUnderTest:
@@ -86,7 +88,7 @@ class TestSQLiteByTheOrm(ModelSuite):
 
 
 class TestPostgresByTheOrm(ModelSuite):
-    programmes = 10
+    programmes = 5
 
     @pytest.fixture
     def layer_config(self, postgres_alias: DjangoDatabase) -> LayerUnderTest:
@@ -94,7 +96,7 @@ class TestPostgresByTheOrm(ModelSuite):
 
 
 class TestMariaDbByTheOrm(ModelSuite):
-    programmes = 10
+    programmes = 5
 
     @pytest.fixture
     def layer_config(self, mariadb_alias: DjangoDatabase) -> LayerUnderTest:

@@ -39,7 +39,7 @@ class ModelSuite:
     """
 
     features: ClassVar[Features] = Features()
-    programmes: ClassVar[int] = 25
+    programmes: ClassVar[int] = 20
     """How many programmes are run with each kind of node, unless --programmes or CHANNELS_TRUNK_PROGRAMMES says another
     number."""
 
