@@ -1,5 +1,7 @@
 """The model suite on every layer."""
 
+import contextlib
+import sqlite3
 import uuid
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,10 +50,24 @@ class TestStartingLoopback(TestLoopback):
 
 class TestSQLite(ModelSuite):
     @pytest.fixture
-    def layer_config(self, tmp_path: Path) -> LayerUnderTest:
-        return LayerUnderTest(
-            backend="channels_trunk.layers.SQLiteChannelLayer", config={"path": str(tmp_path / "channels.sqlite3")}
-        )
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "channels.sqlite3"
+
+    @pytest.fixture
+    def layer_config(self, path: Path) -> LayerUnderTest:
+        return LayerUnderTest(backend="channels_trunk.layers.SQLiteChannelLayer", config={"path": str(path)})
+
+    @pytest.fixture
+    def engine(self, path: Path) -> Engine:
+        return Engine(ways_to_lose={"its tables are emptied": lambda: empty(path)})
+
+
+def empty(path: Path) -> None:
+    """Do what people do with a database that has become too large."""
+    with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection, connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for name in {name for (name,) in tables} & {"trunk_log", "trunk_queue", "trunk_depth", "trunk_members"}:
+            connection.execute(f"DELETE FROM {name}")
 
 
 def _prefix() -> str:
