@@ -257,7 +257,7 @@ class Session:
         if trouble is Trouble.FULL:
             self._stall(text)
             return Busy()
-        if trouble is Trouble.SCHEMA or (trouble is not Trouble.AWAY and self._lacks_tables()):
+        if trouble is Trouble.SCHEMA or (trouble is not Trouble.AWAY and self._lacks_schema()):
             text = self._how_to_migrate(error)
             if not self.was_there:
                 return SchemaMismatch(text)
@@ -285,15 +285,23 @@ class Session:
             self._is_stalled = False
             self._stalled("")
 
-    def _lacks_tables(self) -> bool:
+    def _lacks_schema(self) -> bool:
         with suppress(Error):
             connection = self._connection
             # After an error, a server answers nothing more in the same transaction.
             if connection is not None and (connection.vendor == "sqlite" or not connection.in_atomic_block):
                 there = connection.introspection.table_names()
-                tables = {model._meta.db_table for model in apps.get_app_config("channels_trunk").get_models()}
-                return not tables <= {str(name) for name in there}
+                models = list(apps.get_app_config("channels_trunk").get_models())
+                return not {model._meta.db_table for model in models} <= {str(name) for name in there} or any(
+                    self._lacks_columns(model) for model in models
+                )
         return False
+
+    def _lacks_columns(self, model: Any) -> bool:
+        """To SQLite a column that is not there is an error like any other."""
+        with self._connection.cursor() as cursor:
+            there = self._connection.introspection.get_table_description(cursor, model._meta.db_table)
+        return not {field.column for field in model._meta.concrete_fields} <= {str(column.name) for column in there}
 
     def _how_to_migrate(self, error: Error) -> str:
         option = "" if self._alias == "default" else f" --database {self._alias}"
