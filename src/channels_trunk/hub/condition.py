@@ -20,12 +20,14 @@ class Condition:
         self._monotonic = monotonic
         self._health = Health(state=State.CLOSED, since_seconds=0.0)
         self._state_since = monotonic()
-        self._warning = ""
+        self._notes: dict[str, str] = {}  # guarded by _life; by what they are about
 
-    def warn(self, text: str) -> None:
-        """Say this in health() where there is nothing worse to say; "": no more."""
+    def note(self, about: str, text: str) -> bool:
+        """Say this in health() while there is nothing worse to say; "": no more. Whether it was not said already."""
         with self._life:
-            self._warning = text
+            is_new = self._notes.get(about, "") != text
+            self._notes[about] = text
+            return is_new
 
     def set_state(self, state: State, detail: str) -> None:
         """Note how the transport is."""
@@ -72,4 +74,7 @@ class Condition:
         """A snapshot."""
         with self._life:
             since = self._monotonic() - self._state_since
-            return Health(state=self._health.state, since_seconds=since, detail=self._health.detail or self._warning)
+            detail = self._health.detail
+            if self.is_open and not detail:
+                detail = "; ".join(filter(None, self._notes.values()))
+            return Health(state=self._health.state, since_seconds=since, detail=detail)

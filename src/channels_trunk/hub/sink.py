@@ -71,11 +71,11 @@ class HubSink:
             clock.ahead += behind
             hub.publisher.put_off(behind)
         if abs(clock.ahead) < _CLOCKS_AGREE:
-            hub.warn("")
+            hub.note("clock", "")
             return  # it was set right
         word = "behind" if clock.ahead > 0 else "ahead of"
         text = f"this machine's clock is {abs(clock.ahead):.1f} s {word} the engine's, by which messages expire"
-        hub.warn(text)
+        hub.note("clock", text)
         hub.log.warning("clock", "%s", text)
 
     def maintain_soon(self) -> None:
@@ -89,5 +89,5 @@ class HubSink:
 
     def hampered(self, reason: str) -> None:
         """Say it in health(), and each reason once in the log."""
-        if reason != self._hub.stall and self._hub.note_stall(reason) and reason:
+        if self._hub.note("hampered", reason) and reason:
             self._hub.log.warning("hampered", "%s", reason)

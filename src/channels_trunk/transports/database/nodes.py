@@ -128,6 +128,11 @@ class Nodes:
         }
         return [node for node, (_, noted_at) in self._noted.items() if now - noted_at > FORGOTTEN_AFTER]
 
+    @property
+    def heartbeats(self) -> dict[str, float]:
+        """The others, each with its last heartbeat, as silent() has found them."""
+        return {plain_name(node): seen_at for node, (seen_at, _) in self._noted.items()}
+
     def forget(self, nodes: list[str]) -> None:
         """In a transaction."""
         self._log.lock(generation=True)

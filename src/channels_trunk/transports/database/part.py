@@ -1,7 +1,7 @@
 """One node's part in the log: begins, reads, keeps up. Everything here is for the worker's thread."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
@@ -89,6 +89,7 @@ class Part:
         self._delivering = threading.Lock()
         self._is_left = False  # guarded by _delivering
         self.look_soon: Callable[[float], None] = lambda _seconds: None
+        self.why_late: Callable[[Mapping[str, float]], str] = lambda _heartbeats: ""
         self.ring: Callable[[Iterable[str]], None] = lambda _nodes: None
 
     # --- begin and end
@@ -305,6 +306,7 @@ class Part:
                 self.nodes.refresh(head)
             self._say_here()
             self._upkeep.forget_the_silent()
+            self._context.sink.hampered(self.why_late(self.nodes.heartbeats))
             more = self._settings.auto_trim and self._upkeep.tidy_in_turn()
         return _SOON if more else HEARTBEAT
 

@@ -71,7 +71,7 @@ class DatabaseTransport(StartingTransport):
         part.watch(self._watched)
         bell = Bell(context.node) if settings.is_a_file else None
         if bell is not None:
-            part.ring = bell.ring
+            part.ring, part.why_late = bell.ring, bell.why_late
         self._open = opened = _Open(session, part, worker, bell)
         try:
             await self._begin(opened)
@@ -277,6 +277,9 @@ class DatabaseTransport(StartingTransport):
 
     async def maintain(self) -> float:
         """Heartbeat, and whatever is due."""
+        opened = self._opened
+        if opened.bell is not None and opened.bell.open():
+            self._listen(opened)
         return await self._do(self._opened.part.maintain)
 
     # --- jobs

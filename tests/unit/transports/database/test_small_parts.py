@@ -155,10 +155,28 @@ def test_where_there_are_no_such_sockets_nobody_rings(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "platform", "win32")
     bell = Bell(new_node_id())
     assert bell.fileno() is None
+    assert not bell.open()
+    assert bell.why_late({}).endswith("cannot wake others: this system has no Unix sockets without a file")
     bell.ring([new_node_id()])
     bell.answer()
     bell.close()
     bell.abandon()
+
+
+def test_a_node_that_lives_and_cannot_be_reached_is_told_from_one_that_has_ended() -> None:
+    bell, reached, other = Bell(new_node_id()), Bell(node := new_node_id()), new_node_id()
+    assert not bell.why_late({node: 1.0, other: 1.0})
+    assert not bell.why_late({node: 2.0, other: 1.0})
+    said = bell.why_late({node: 3.0, other: 2.0})
+    assert said.startswith("the sockets of 1 other processes cannot be reached from this one (Connection refused)")
+    assert bell.why_late({node: 4.0, other: 2.0}) == said
+    there = Bell(other)
+    assert not bell.why_late({node: 5.0, other: 3.0})
+    there.close()
+    assert not bell.why_late({node: 6.0, other: 3.0})
+    assert not bell.why_late({node: 7.0})
+    bell.close()
+    reached.close()
 
 
 def test_a_node_rests_only_without_traffic_and_receivers() -> None:
