@@ -19,6 +19,8 @@ __all__ = ["FORGOTTEN_AFTER", "HEARTBEAT", "Upkeep"]
 HEARTBEAT = 5.0
 # No prefix may hold this.
 _NO_PREFIX = "*"
+# The year 2242.
+_LATEST = 2.0**33
 # A node that has not been heard of for so long is forgotten: it stopped without a word, and no socket says so.
 FORGOTTEN_AFTER = 30.0
 _SOON = 0.1
@@ -173,7 +175,8 @@ class Upkeep:
     def clocks_of_others(self) -> list[float]:
         """What the other nodes, of any prefix, have written of their clocks."""
         rows = self._db.execute("SELECT clock FROM trunk_nodes WHERE node <> ?", (self._node,)).fetchall()
-        return [clock for (clock,) in rows if isinstance(clock, float)]
+        # What a stranger wrote may be no time at all, and what is sent by it would live for ever.
+        return [clock for (clock,) in rows if isinstance(clock, float) and 0 <= clock < _LATEST]
 
     def forget_the_dead(self) -> None:
         """Forget processes that were killed; one ended by a signal is such, too."""
@@ -212,8 +215,9 @@ class Upkeep:
         can be rung is alive, however late it is, or its process would not hold the socket.
         """
         rows = self._db.execute("SELECT node, seen_at FROM trunk_nodes WHERE node <> ?", (self._node,)).fetchall()
+        before = self._noted
         self._noted = {
-            node: (seen_at, self._noted[node][1] if self._noted.get(node, (None,))[0] == seen_at else now)
+            node: before[node] if node in before and before[node][0] == seen_at else (seen_at, now)
             for node, seen_at in rows
         }
         late = {node for node, (_, noted_at) in self._noted.items() if now - noted_at > FORGOTTEN_AFTER}
