@@ -71,6 +71,13 @@ def test_full_channel_must_be_full(model: Reference) -> None:
         sent(model, 2, "small")
 
 
+def test_message_that_nobody_tells_of_may_be_refused_by_a_window(model: Reference) -> None:
+    sent(model, 0, "1b", taken=None)
+    assert not model.is_sure("1b")
+    sent(model, 1, "1b", taken=None)
+    assert model.is_sure("1b")
+
+
 def test_joining_channel_may_get_what_is_on_its_way_and_no_more(model: Reference) -> None:
     old = sent_to_group(model, 0)
     model.received(1, "1a", sent(model, 0, "1a"))

@@ -69,7 +69,9 @@ class Reference:
 
     def send(self, node: int, channel: str, number: int, *, taken: bool | None) -> None:
         """A node sent a message to a channel; it was taken, or refused as the channel was full, or nobody tells."""
-        entry = Entry(number, self.use(node), sure=taken or self.has_room(channel))
+        # What nobody tells may have been refused by a sender that hears late that there is room (Allowance.HEARS_LATE).
+        is_sure = not is_small(channel) or (owner_of(channel) in (None, node) and self.has_room(channel))
+        entry = Entry(number, self.use(node), sure=taken or is_sure)
         is_full = self._is_full_for(entry, channel)
         if owner_of(channel) in self.closed:  # Allowance.CLOSED
             return

@@ -297,7 +297,8 @@ class Run:
     async def _receive(self, node: int, channel: str) -> None:
         peer, name = await self._open(node), await self._name(channel)
         if self._reference.is_sure(channel):
-            message = await peer.receive(name, within=self._stage.within)
+            within = self._stage.within
+            message = await peer.call("receive", name, within=within, patience=within + 10)
             self._reference.received(node, channel, _number(message))
         else:
             await self._fence(node, channel)
