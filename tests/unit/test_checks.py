@@ -164,6 +164,17 @@ def test_e001_for_a_database_without_a_name(config: dict[str, Any], databases: F
     assert "the database 'default' has no NAME; give 'path', the file to use" in message.msg
 
 
+@pytest.mark.parametrize("scheme", ["libsql", "https", "wss"])
+@pytest.mark.parametrize("config", [{}, {"database": "default"}])
+def test_e001_for_a_database_that_is_a_url(config: dict[str, Any], scheme: str, databases: FakeConnections) -> None:
+    databases["default"] = FakeConnection(f"{scheme}://rooms.example?authToken=hunter2")
+
+    message = _only(_check(SQLITE, config), "E001")
+
+    assert "the NAME of the database 'default' is the URL of a server and no file; give 'path'" in message.msg
+    assert "hunter2" not in message.msg
+
+
 # --- E002: BACKEND
 
 

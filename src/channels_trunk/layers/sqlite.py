@@ -175,7 +175,14 @@ def _require_sqlite(alias: str | None, where: str) -> None:
         require_alias(alias, f"{where}['database']")
     connection = connections[alias or DEFAULT_DB_ALIAS]
     if connection.vendor == "sqlite":
-        if not connection.settings_dict["NAME"]:
+        name = os.fspath(connection.settings_dict["NAME"] or "")
+        if "://" in name and not name.startswith("file:"):
+            # As libSQL has it. It may hold a token, and is not shown.
+            raise OptionsError(
+                f"{where}: the NAME of the database {alias or DEFAULT_DB_ALIAS!r} is the URL of a server and no file; "
+                f"give 'path', the file to use, or take another layer"
+            )
+        if not name:
             raise OptionsError(
                 f"{where}: the database {alias or DEFAULT_DB_ALIAS!r} has no NAME; give 'path', the file to use"
             )
