@@ -142,6 +142,29 @@ async def test_a_group_that_is_joined_again_is_heard_though_its_leave_was_cut_of
         assert await here.receive(channel) == HELLO
 
 
+async def test_a_group_is_joined_though_the_session_that_listens_is_cut_under_it(
+    make_layer: MakeLayer, postgres: PostgresServer, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as the server is there a cut is nobody's business."""
+    here, there = make_layer(postgres_database), make_layer(postgres_database)
+    channel = await member(here, "another")
+    await works(there, there)
+    cuts: list[int] = []
+    script = Wire.script
+
+    async def cut_off(wire: Wire, sql: str) -> None:
+        if sql.startswith("LISTEN") and not cuts:
+            cuts.append(terminate(postgres, postgres_database, f"listen {here._hub.context.node}"))
+        await script(wire, sql)
+
+    monkeypatch.setattr(Wire, "script", cut_off)
+    await here.group_add("group", channel)
+    assert cuts == [1]
+    await there.group_send("group", HELLO)
+    async with asyncio.timeout(20):
+        assert await here.receive(channel) == HELLO
+
+
 async def test_what_was_sent_while_a_process_was_cut_off_comes_afterwards(
     make_layer: MakeLayer, proxy: ProxyFactory, postgres_database: str
 ) -> None:
@@ -329,11 +352,11 @@ async def test_an_opening_that_is_cut_short_forgets_no_position(
     assert await numbers(there, channel, 30) == list(range(30))
     find_place, failures = upkeep.Upkeep.find_place, [1] * 6
 
-    async def cut_short(self: upkeep.Upkeep) -> upkeep.Place:
+    async def cut_short(self: upkeep.Upkeep, position: int) -> upkeep.Place:
         if failures:
             failures.pop()
             raise TransportUnavailable("cut")
-        return await find_place(self)
+        return await find_place(self, position)
 
     monkeypatch.setattr(upkeep.Upkeep, "find_place", cut_short)
     await eventually(lambda: not failures, within=20)  # the next heartbeat opens anew, and that fails once

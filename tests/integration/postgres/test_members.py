@@ -86,6 +86,7 @@ async def test_a_group_send_looks_for_members_only_where_there_may_be_some(
     layer = make_layer(postgres_database)
     noted = "SELECT with_members FROM trunk_state"
     await layer.send("jobs", HELLO)
+    ask(postgres_database, "SELECT trunk_rotate(1, 1, 1)")
     assert ask(postgres_database, noted) == [(False,)]
     for _ in range(2):
         await layer.group_add("room", "worker")

@@ -5,9 +5,10 @@ from channels_trunk.transports.base import Busy
 
 from .wire import ServerError
 
-__all__ = ["STALE", "is_lost", "refusal", "translated"]
+__all__ = ["EMPTIED", "STALE", "is_lost", "refusal", "translated"]
 
-STALE = "TK002"  # our own: another session appends for this node. (TK001: the tables were emptied by a crash.)
+# Our own: the tables were emptied, by a crash or an operator; another session appends for this node.
+EMPTIED, STALE = "TK001", "TK002"
 # Nothing was done, and trying again may help: a deadlock, a lock, a timeout that the role has for its statements.
 _BUSY = {"40001", "40P01", "55P03", "57014"}
 # By class: connection, resources, the operator intervenes, internal; and a server that only reads, as a standby does.

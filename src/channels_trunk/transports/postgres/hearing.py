@@ -43,14 +43,14 @@ class Hearing:
         """LISTEN for the shards of these groups, and for no others."""
         wanted = bells.of_groups(groups)
         self._groups |= wanted
-        await listen(await line.wire(), wanted, stop=self._groups - wanted)
+        await line.over(lambda wire: listen(wire, wanted, stop=self._groups - wanted))
         self._groups = self._heard = wanted
 
     async def hear_more(self, groups: frozenset[str], bells: Bells, line: Line) -> None:
         """LISTEN for the shards of these groups as well."""
         wanted = bells.of_groups(groups)
         self._groups |= wanted
-        await listen(await line.wire(), wanted)
+        await line.over(lambda wire: listen(wire, wanted))
         self._heard |= wanted
 
     def narrow(self, groups: frozenset[str], bells: Bells) -> None:
@@ -66,7 +66,7 @@ class Hearing:
         wanted = frozenset(map(bells.queue, channels))
         self.watched = channels
         self._hints |= wanted
-        await listen(await line.wire(), wanted, stop=self._hints - wanted)
+        await line.over(lambda wire: listen(wire, wanted, stop=self._hints - wanted))
         self._hints = wanted
 
     def forget(self) -> None:

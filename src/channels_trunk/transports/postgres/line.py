@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from channels_trunk.exceptions import TransportUnavailable
 
@@ -10,6 +11,8 @@ from .values import Row, Value
 from .wire import Run, Statement, Wire
 
 __all__ = ["Line"]
+
+T = TypeVar("T")
 
 # A session that is killed again and again is made anew so often, at most. Seconds.
 _NOT_BEFORE = 0.05
@@ -77,18 +80,26 @@ class Line:
         self._made_at = clock()
         return wire
 
+    async def over(self, use: Callable[[Wire], Awaitable[T]]) -> T:
+        """Do what may be done twice: again over another session, as often as one is cut under it.
+
+        Where no other can be made, that is raised, and the hub has been told.
+        """
+        while True:
+            wire = await self.wire()
+            try:
+                return await use(wire)
+            except TransportUnavailable:
+                if self._closed or not wire.is_lost:
+                    raise
+
     async def run(self, statement: Statement, *values: Value) -> list[Row]:
-        """Run a statement that may be run twice: again over another session, if this one was cut under it."""
-        try:
-            return await (await self.wire()).run(statement, *values)
-        except TransportUnavailable:
-            if self._closed:
-                raise
-        return await (await self.wire()).run(statement, *values)
+        """Run a statement that may be run twice; see over()."""
+        return await self.over(lambda wire: wire.run(statement, *values))
 
     async def simple(self, sql: str) -> list[Row]:
-        """Run one statement without parameters, that may be run twice."""
-        return await (await self.wire()).simple(sql)
+        """Run one statement without parameters, that may be run twice; see over()."""
+        return await self.over(lambda wire: wire.simple(sql))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Run]:

@@ -19,7 +19,7 @@ from channels_trunk.transports.base import NodeContext
 from channels_trunk.transports.frames import envelopes_for_node
 
 from .hints import Hints
-from .names import HEAD, LOWEST, Names
+from .names import HEAD, LEAP, LOWEST, Names
 from .values import int_array
 from .wire import Notice, ServerError, Statement, Wire
 
@@ -67,6 +67,7 @@ class Listener:
         self._pending: deque[Heard] = deque()
         self._hinted: set[str] = set()
         self._malformed = 0
+        self._leaps = 0
         self._holding = True  # until catch_up() is through, as what it finds is older
         self._read_to = 0  # catch_up()'s place in the log
         self._must_fetch = False  # somebody was told that frames are missing
@@ -138,12 +139,15 @@ class Listener:
         with self._lock:
             frames = [*self._at_hand(self._caught_up), *(() if self._holding else self._at_hand(self._pending))]
             malformed, self._malformed = self._malformed, 0
+            leaps, self._leaps = self._leaps, 0
             must_fetch = bool(self._pending) and not (self._holding or self._must_fetch)
             self._must_fetch = self._must_fetch or must_fetch
         if must_fetch:
             self._in_loop(self._begin_to_fetch)
         for _ in range(malformed):
             self._context.sink.skipped(DecodeError("a malformed notification"))
+        for _ in range(leaps):
+            self._context.sink.gap(EMPTIED)
         envelopes: list[Envelope] = []
         for frame in frames:
             envelopes += self._decoded(frame)
@@ -158,6 +162,8 @@ class Listener:
                 self._in_loop(self.marked.set)
             elif heard.row > self.position and heard.frame and heard.origin != self._context.node:
                 frames.append(heard.frame)
+            if heard.row - self.position > LEAP // 2:
+                self._leaps += 1
             # One batch may be told on several channels that this node listens on.
             self.position = max(self.position, heard.row)
         return frames
@@ -235,7 +241,7 @@ class Listener:
         if not found:
             return False  # the tables were emptied, which maintenance finds out
         lowest, head = found[0][:2]
-        if lowest > self._read_to + 1:
+        if 1 < lowest - self._read_to < LEAP // 2:  # take() finds leaps
             self._context.sink.gap(EMPTIED)
         heard = [Heard(*row) for _lowest, _head, *row in found if row[0] is not None]
         is_full = len(heard) == _ROWS_AT_ONCE

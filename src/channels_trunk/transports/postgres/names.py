@@ -10,10 +10,12 @@ from typing import NamedTuple
 from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
 from channels_trunk.names import channel_owner
 
-__all__ = ["SCHEMA_VERSION", "Names", "lock_key_of", "schema_script"]
+__all__ = ["LEAP", "SCHEMA_VERSION", "Names", "lock_key_of", "schema_script"]
 
 SCHEMA_VERSION = 2
 SHARDS = 64
+# By so much the ids of the log go up where somebody but the layer has emptied it; by a half of it nothing else does.
+LEAP = 1 << 32
 LOCK_CLASS = 0x54524B31  # "TRK1": of the lock that serialises appends; the next one says that a node lives
 ALIVE_CLASS = LOCK_CLASS + 1
 HINT_CLASS = LOCK_CLASS + 2  # that somebody needs the hints of a shard
@@ -28,6 +30,11 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 def is_plain_name(name: str) -> bool:
     """Whether a schema or a beginning of names is one that needs no thought about quotes and lengths."""
     return bool(_PLAIN.fullmatch(name))
+
+
+def is_odd_schema(name: str) -> bool:
+    """Whether a schema's name has what would end a string, a body or a template of ours, as quotes do."""
+    return any(character in name for character in "'\"{}%$\\")
 
 
 def lock_key_of(text: str) -> int:
@@ -51,7 +58,7 @@ class Names(NamedTuple):
         return lock_key_of(f"{self.schema}.{self.table_prefix.lower()}")
 
     def fill(self, template: str) -> str:
-        """A statement from one with {p}, {i}, {lock_class}, {lock_key}, {alive_class} and {hint_class}."""
+        """A statement from one with {p}, {i}, {lock_class}, {lock_key}, {alive_class}, {hint_class} and {leap}."""
         for name, value in (
             ("p", self.table("")),
             ("i", self.table_prefix.lower()),
@@ -59,6 +66,7 @@ class Names(NamedTuple):
             ("lock_key", str(self.lock_key)),
             ("alive_class", str(ALIVE_CLASS)),
             ("hint_class", str(HINT_CLASS)),
+            ("leap", str(LEAP)),
         ):
             template = template.replace(f"{{{name}}}", value)
         return template

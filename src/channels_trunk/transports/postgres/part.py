@@ -16,7 +16,7 @@ from .hearing import Hearing, listen, listen_holds
 from .line import Line
 from .listener import EMPTIED, Listener
 from .moves import Moves
-from .names import Bells, Names
+from .names import LEAP, Bells, Names
 from .queues import Queues
 from .reading import Reading
 from .settings import PostgresSettings
@@ -49,6 +49,11 @@ class Kept:
         self.moves.clear()
         self.unanswered = Unanswered()
 
+    @property
+    def last(self) -> int:
+        """The position; -1 if the node has been nowhere."""
+        return -1 if self.place is None else self.position
+
     def what_was_missed(self, place: Place) -> str:
         """Why messages for this node may be lost, or nothing."""
         if self.place is None:
@@ -63,7 +68,14 @@ class Kept:
         """The position to read from: behind a gap there is what was sent since, which nobody here has read."""
         if self.place is None:
             return place.head
-        return place.lowest - 1 if self.what_was_missed(place) else self.position
+        behind_gap = place.lowest - 1
+        if place.epoch != self.place.epoch and behind_gap < LEAP:
+            return behind_gap  # after a crash ids begin anew
+        return max(self.position, behind_gap)
+
+    def is_above(self, place: Place) -> bool:
+        """Whether this node has read what the log does not hold any more, as somebody has emptied it."""
+        return self.place is not None and place.epoch == self.place.epoch and place.head < self.position
 
 
 class Part:
@@ -76,8 +88,17 @@ class Part:
     writer: Writer
     upkeep: Upkeep
 
-    def __init__(self, settings: PostgresSettings, context: NodeContext, kept: Kept, reading: Reading) -> None:
+    def __init__(
+        self,
+        settings: PostgresSettings,
+        context: NodeContext,
+        kept: Kept,
+        reading: Reading,
+        *,
+        find_settings: Callable[[], PostgresSettings] | None = None,
+    ) -> None:
         self.settings = settings
+        self._find_settings = find_settings or (lambda: settings)
         self._context = context
         self._kept = kept
         self._reading = reading
@@ -95,7 +116,7 @@ class Part:
 
     async def _wire(self, purpose: str) -> Wire:
         return await connect(
-            self.settings,
+            self._find_settings(),
             listening=purpose == "listen",
             application_name=f"channels-trunk {purpose} {self._context.node}",
             on_notices=self._on_notices,
@@ -137,11 +158,14 @@ class Part:
         """Find out what was missed meanwhile, and begin to listen and to write."""
         upkeep, listener, kept = self.upkeep, self.listener, self._kept
         await upkeep.hold_alive_lock(self._first)
-        place = await upkeep.find_place()
+        place = await upkeep.find_place(kept.last)
+        if kept.is_above(place):
+            await upkeep.leap(kept.position)
+            place = await upkeep.find_place(kept.last)
         listener.position = kept.where_to_go_on(place)
         # Before the log is looked at: whoever empties it from now on waits for this node.
         await upkeep.register(listener.position)
-        place = await upkeep.find_place()
+        place = await upkeep.find_place(kept.last)
         gap = kept.what_was_missed(place)
         kept.position = listener.position = kept.where_to_go_on(place)
         if kept.place is not None and place.epoch != kept.place.epoch:
@@ -281,7 +305,7 @@ class Part:
         """Raise TransportUnavailable if somebody has emptied the tables while the connections stood."""
         # From before the question: what is heard while it is answered is behind the head that the answer tells.
         position = self.listener.position
-        place, known = await self.upkeep.find_place(), self._kept.place
+        place, known = await self.upkeep.find_place(position), self._kept.place
         if known is None or place.epoch != known.epoch or place.head < position:
             raise TransportUnavailable(f"{self.settings.where}: somebody has emptied the layer's tables")
         self.writer.log_ends_at(place.head)

@@ -7,7 +7,8 @@ CREATE TABLE IF NOT EXISTS {p}meta (name text PRIMARY KEY, value bigint NOT NULL
 DO $$ BEGIN
     IF EXISTS (SELECT 1 FROM {p}meta WHERE name = 'schema_version' AND value < 2) THEN
         DROP FUNCTION {p}publish, {p}rotate;
-        ALTER TABLE {p}state DROP COLUMN generation, ADD COLUMN with_members boolean NOT NULL DEFAULT true;
+        ALTER TABLE {p}state DROP COLUMN generation, ADD COLUMN with_members boolean NOT NULL DEFAULT true,
+            ADD COLUMN begun boolean NOT NULL DEFAULT false;
     END IF;
 END $$;
 
@@ -15,14 +16,16 @@ END $$;
 -- whatever transactions are open elsewhere, when every node has read it; `base` is the newest id outside the active one.
 -- No row of {p}queue but those given back has an id up to `taken`: what is dead there cannot be vacuumed while a
 -- transaction is open elsewhere, and would be in the way of each count and claim. Unless `with_members`, {p}members is empty:
--- then a batch costs what it did without it. Whoever adds a member writes true, whatever is there.
+-- then a batch costs what it did without it. Whoever adds a member writes true, whatever is there. `begun` says that there
+-- is something in the active log: where there is nothing, somebody else has emptied it.
 CREATE UNLOGGED TABLE IF NOT EXISTS {p}state (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     epoch bigint NOT NULL,
     active smallint NOT NULL DEFAULT 0,
     base bigint NOT NULL DEFAULT 0,
     taken bigint NOT NULL DEFAULT 0,
-    with_members boolean NOT NULL DEFAULT false,
+    with_members boolean NOT NULL DEFAULT true,
+    begun boolean NOT NULL DEFAULT false,
     emptied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -226,6 +229,17 @@ BEGIN
             SELECT greatest(max(l.id), now_base) + 1, p_prefix, p_origin, p_expires_at, p_frame, p_batch, left_out
             FROM {p}log_1 l RETURNING id INTO row_id;
     END IF;
+    IF row_id = now_base + 1 THEN
+        UPDATE {p}state SET begun = true WHERE NOT begun;
+        IF NOT FOUND THEN
+            -- An operator has emptied the log. Ids that began anew would lie below what others have read, and they would
+            -- miss the rows and not know. So they go on far above, which tells everybody that something is lost.
+            UPDATE {p}state SET base = base + {leap};
+            row_id := row_id + {leap};
+            UPDATE {p}log_0 SET id = row_id WHERE now_active = 0 AND id = now_base + 1;
+            UPDATE {p}log_1 SET id = row_id WHERE now_active = 1 AND id = now_base + 1;
+        END IF;
+    END IF;
     FOREACH bell IN ARRAY p_notify LOOP
         PERFORM pg_notify(bell, row_id || ' ' || p_origin || ' ' || p_payload);
     END LOOP;
@@ -293,6 +307,6 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN 'locked';
     END;
-    UPDATE {p}state SET active = 1 - s.active, base = active_newest, emptied_at = clock_timestamp();
+    UPDATE {p}state SET active = 1 - s.active, base = active_newest, begun = false, emptied_at = clock_timestamp();
     RETURN 'emptied';
 END $$;

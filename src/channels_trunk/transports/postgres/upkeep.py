@@ -49,12 +49,30 @@ class Upkeep:
         self._names = names
         self._queues = queues
         self._lock_key = lock_key_of(context.node)
-        self._new_epoch = Statement(names.fill("INSERT INTO {p}state (epoch) VALUES ($1) ON CONFLICT DO NOTHING"))
+        # Perhaps it was no crash, and somebody has emptied this table alone. What is in the log was read, or is told to
+        # be lost; there may be members; and those who listen all the while must not take new rows for old ones.
+        self._new_epoch = Statement(
+            names.fill(
+                "WITH p AS (SELECT greatest($2::bigint, max(position)) AS position FROM {p}nodes), "
+                "s AS (INSERT INTO {p}state (epoch, with_members, base) "
+                "SELECT $1::bigint, true, CASE WHEN position >= 0 THEN position + {leap} ELSE 0 END FROM p "
+                "ON CONFLICT DO NOTHING RETURNING 1), "
+                "l AS (DELETE FROM {p}log_0 WHERE EXISTS (SELECT FROM s)) "
+                "DELETE FROM {p}log_1 WHERE EXISTS (SELECT FROM s)"
+            )
+        )
         self._find_place = Statement(names.fill(f"SELECT epoch, {LOWEST}, {HEAD}, {NOW} FROM {{p}}state"))
         self._register = Statement(
             names.fill(
                 "INSERT INTO {p}nodes VALUES ($1, $2, $3::bigint::integer, 0, $4, clock_timestamp()) "
                 "ON CONFLICT (node) DO UPDATE SET position = excluded.position, seen_at = excluded.seen_at"
+            )
+        )
+        # One statement: whoever appends meanwhile has done so, and has then made the leap.
+        self._leap = Statement(
+            names.fill(
+                "WITH l AS MATERIALIZED (SELECT pg_advisory_xact_lock({lock_class}, {lock_key})) "
+                f"UPDATE {{p}}state SET base = base + {{leap}}, begun = false FROM l WHERE {HEAD} < $1"
             )
         )
         self._leave = Statement(names.fill("DELETE FROM {p}nodes WHERE node = $1"))
@@ -89,16 +107,17 @@ class Upkeep:
 
     # --- this node's place
 
-    async def find_place(self) -> Place:
-        """Look where the log begins and ends; begin a new epoch if the tables were emptied by a crash.
+    async def find_place(self, position: int) -> Place:
+        """Look where the log begins and ends; begin a new epoch if there is none.
 
-        And tell the hub what time it is there.
+        That is above the nodes' positions, and this one; -1 if this node has been nowhere. And tell the hub what time
+        it is there.
         """
         clock = self._context.clock.monotonic
         began = clock()
         rows = await self._line.run(self._find_place)
         if not rows:
-            await self._line.run(self._new_epoch, secrets.randbits(62))
+            await self._line.run(self._new_epoch, secrets.randbits(62), position)
             began = clock()
             rows = await self._line.run(self._find_place)
         *place, now = rows[0]
@@ -115,6 +134,10 @@ class Upkeep:
     async def register(self, position: int) -> None:
         """Say that this node is there and has read so far."""
         await self._line.run(self._register, self._context.node, self._context.prefix, self._lock_key, position)
+
+    async def leap(self, position: int) -> None:
+        """Somebody has emptied the log, whose end is below a position: nothing is to be appended there."""
+        await self._line.run(self._leap, position)
 
     async def leave(self) -> None:
         """Take part no more."""

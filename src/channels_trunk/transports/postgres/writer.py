@@ -14,7 +14,7 @@ from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.transports.base import Busy, NodeContext
 
-from .errors import STALE
+from .errors import EMPTIED, STALE
 from .line import Line
 from .names import LOWEST, Names
 from .values import Value, bytes_array, float_array, int_array, text, text_array
@@ -326,6 +326,10 @@ class Writer:
                 [(stored,)] = await wire.run(call.statement, *self._values(call))
             except ServerError as error:
                 self._unanswered.sent = None
+                if error.sqlstate == EMPTIED:
+                    # open() makes another beginning, and the batch is stored behind it.
+                    self._context.sink.lost(TransportUnavailable(f"the server has lost what it held: {error}"))
+                    raise Busy from error
                 if error.sqlstate != STALE:
                     raise
                 await self._begin_again(wire)

@@ -21,8 +21,8 @@ class FakeLine:
         self.scripts: list[str] = []
         self.listens: set[str] = set()
 
-    async def wire(self) -> Any:
-        return self
+    async def over(self, use: Any) -> Any:
+        return await use(self)
 
     async def script(self, sql: str) -> None:
         self.scripts.append(sql)
