@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
-from channels_trunk.exceptions import OptionsError
+from channels_trunk.exceptions import OptionsError, TransportUnavailable
 from channels_trunk.findings import Finding
 from channels_trunk.options import CORE_OPTIONS, Option, anything, boolean, optional, seconds, text
 from channels_trunk.stats import Survey
@@ -36,7 +36,20 @@ _DJANGO_INERT = (
     *("TEST", "TIME_ZONE"),
 )
 _NO_POOL = "there is no pool: a process has three connections"
-_NOT_LIBPQ = ("cursor_factory", "context", "prepare_threshold", "pool", "isolation_level", "assume_role")
+# What Django and psycopg take out of OPTIONS for themselves; and who else may bring more, for a pool of its own.
+_NOT_LIBPQ = (
+    *(
+        "cursor_factory",
+        "context",
+        "prepare_threshold",
+        "pool",
+        "isolation_level",
+        "assume_role",
+        "server_side_binding",
+    ),
+    *("autocommit", "row_factory"),
+)
+_OWN_ENGINES = ("", "django.db.backends.postgresql", "django.contrib.gis.db.backends.postgis")
 
 # As in channels_postgres: who comes from there changes BACKEND and nothing else. A process takes its memberships with
 # it. Only a normal channel that was put into a group, and is never taken out of it, leaves a row behind.
@@ -124,6 +137,7 @@ class PostgresChannelLayer(TrunkChannelLayer):
         elif given[0] == "database":
             _require_postgres(self._values["database"], f"{self._where}['database']")
         elif given[0] != "dsn":
+            _check_options(self._values["OPTIONS"] or {}, self._values["ENGINE"] or "", self._where)
             _joined(_params_of_keys(self._values, self._where), self._where)
 
     def _make_transport(self, values: dict[str, Any]) -> Transport:
@@ -137,7 +151,10 @@ class PostgresChannelLayer(TrunkChannelLayer):
 
     def place(self) -> Hashable | None:
         """The server, the database and the tables."""
-        settings = self.find_postgres()
+        try:
+            settings = self.find_postgres()
+        except (OptionsError, TransportUnavailable):
+            return None  # whoever needs to know is told when the layer is used
         return settings.where, settings.schema, settings.table_prefix
 
     def database_alias(self) -> str | None:
@@ -169,7 +186,7 @@ def find_settings(values: Mapping[str, Any], where: str) -> PostgresSettings:
     if values["dsn"] is not None:
         dsn = values["dsn"]
     else:
-        params = _params_of_keys(values, where) if _has_keys(values) else _params_of_alias(values["database"])
+        params = _params_of_keys(values, where) if _has_keys(values) else _params_of_alias(values["database"], where)
         role = str(params.pop("assume_role", None) or "")
         dsn = _joined(params, where)
     return PostgresSettings(
@@ -201,19 +218,42 @@ def _params_of_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _joined(params: Mapping[str, Any], where: str) -> str:
-    known = {name: value for name, value in params.items() if name not in _NOT_LIBPQ and value is not None}
+    # An engine that wraps Django's may bring what concerns its pool alone; of Django's own all was looked at before.
+    takes = _parameters()
+    known = {name: value for name, value in params.items() if name in takes and value is not None}
     try:
         return psycopg.conninfo.make_conninfo(**known)
     except psycopg.Error:
         raise OptionsError(
-            f"{where}: 'OPTIONS' holds what is no parameter of libpq's; given: {', '.join(sorted(known))}"
+            f"{where}: libpq does not understand what 'OPTIONS' holds: {', '.join(sorted(known))}"
         ) from None
 
 
-def _params_of_alias(alias: str | None) -> dict[str, Any]:
+def _parameters() -> frozenset[str]:
+    """Of libpq, of the version that is there."""
+    return frozenset(entry.keyword.decode() for entry in psycopg.pq.Conninfo.get_defaults())
+
+
+def _check_options(options: Mapping[str, Any], engine: str, where: str) -> None:
+    """Raise OptionsError for what neither libpq knows nor Django, if the engine is Django's own."""
+    unknown = sorted(str(name) for name in options if name not in _NOT_LIBPQ and name not in _parameters())
+    if unknown and engine in _OWN_ENGINES:
+        names = ", ".join(map(repr, unknown))
+        raise OptionsError(f"{where}: 'OPTIONS' holds what is no parameter of libpq's, nor Django's: {names}")
+
+
+def _params_of_alias(alias: str | None, where: str) -> dict[str, Any]:
     alias = alias or DEFAULT_DB_ALIAS
     connection = connections[alias]
-    params = _params(connection)
+    try:
+        params = _params(connection)
+    except ImproperlyConfigured as error:
+        raise OptionsError(f"{where}: the database {alias!r} cannot be used: {error}") from error
+    except Exception as error:
+        # An engine of somebody's own, which asks for a password that holds for minutes. What it says may hold a secret.
+        raise TransportUnavailable(
+            f"the parameters of the database {alias!r} are not to be had: {type(error).__name__}"
+        ) from error
     name = connection.settings_dict["NAME"]
     if name and alias != DEFAULT_DB_ALIAS and is_test_run():
         # Where ChannelsLiveServerTestCase starts its server in a new process, only the default database is set to its
@@ -238,7 +278,8 @@ def _require_postgres(alias: str, where: str) -> None:
         raise OptionsError(
             f"{where}: the database {alias!r} is not PostgreSQL but {engine}; name another, or give 'dsn'"
         )
-    try:
-        connection.get_connection_params()
-    except ImproperlyConfigured:
-        raise OptionsError(f"{where}: the database {alias!r} has no NAME, nor a 'service' in its OPTIONS") from None
+    # The engine is not asked for its parameters: it may go and fetch a password.
+    settings = connection.settings_dict
+    if settings["NAME"] == "" and not settings["OPTIONS"].get("service"):
+        raise OptionsError(f"{where}: the database {alias!r} has no NAME, nor a 'service' in its OPTIONS")
+    _check_options(settings["OPTIONS"], settings["ENGINE"], f"{where}: the database {alias!r}")

@@ -47,7 +47,10 @@ IN_CONSTRUCTOR: list[tuple[dict[str, Any], str]] = [
     ({**NAMED, "PORT": "many"}, "['PORT']: must be the number of a port, not 'many'"),
     ({**NAMED, "PASSWORD": 5}, "['PASSWORD']: must be a string"),
     ({**NAMED, "OPTIONS": ["sslmode"]}, "['OPTIONS']: must be a dict, as in DATABASES"),
-    ({**NAMED, "OPTIONS": {"sslmoed": "require"}}, "'OPTIONS' holds what is no parameter of libpq's; given: "),
+    (
+        {**NAMED, "OPTIONS": {"sslmoed": "require"}},
+        "'OPTIONS' holds what is no parameter of libpq's, nor Django's: 'sslmoed'",
+    ),
     ({"USER": "someone", "PASSWORD": SECRET}, "give 'NAME', or a 'service' in 'OPTIONS'"),
 ]
 
@@ -58,7 +61,7 @@ CREATE FUNCTION trunk_publish(
     bytea[] DEFAULT NULL, bigint[] DEFAULT NULL, float8 DEFAULT NULL, text[] DEFAULT NULL
 ) RETURNS bigint[] LANGUAGE sql AS 'SELECT NULL::bigint[]';
 CREATE FUNCTION trunk_rotate(bigint, bigint, float8, float8) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';
-ALTER TABLE trunk_state DROP COLUMN with_members, ADD COLUMN generation bigint NOT NULL DEFAULT 1;
+ALTER TABLE trunk_state DROP COLUMN with_members, DROP COLUMN begun, ADD COLUMN generation bigint NOT NULL DEFAULT 1;
 UPDATE trunk_meta SET value = 1 WHERE name = 'schema_version';
 """
 
@@ -246,6 +249,12 @@ async def test_a_schema_that_is_not_there(make_layer: MakeLayer, postgres_databa
     for auto_create in (True, False):
         config = {"schema": "Rooms", "auto_create": auto_create}
         await refused(make_layer, postgres_database, SchemaMismatch, text, **config)
+    odd = """it's "odd" {p}"""
+    quoted = odd.replace('"', '""')
+    ask(postgres_database, f'CREATE SCHEMA "{quoted}"')
+    set_default(postgres_database, f'search_path = "{quoted}"')
+    text = r"name of the schema .*odd.* quotes.*; give another by 'schema'"
+    await refused(make_layer, postgres_database, SchemaMismatch, text)
     set_default(postgres_database, "search_path = nowhere")
     text = r"no schema of the role's search_path exists; give 'schema'"
     await refused(make_layer, postgres_database, SchemaMismatch, text)

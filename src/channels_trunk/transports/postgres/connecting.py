@@ -9,7 +9,7 @@ import psycopg
 from channels_trunk.exceptions import SchemaMismatch, TransportUnavailable
 from channels_trunk.transports.fork_gate import connecting
 
-from .ddl import creation_script
+from .ddl import check_schema_name, creation_script
 from .names import SCHEMA_VERSION, Names
 from .settings import PostgresSettings
 from .wire import Notice, Statement, Wire
@@ -29,6 +29,8 @@ _SET_UP = (
     "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; "
     "SET idle_in_transaction_session_timeout = '15s'; SET client_min_messages = error; SET client_encoding = 'UTF8'"
 )
+# Sessions that listen are idle, and so are those of a process in which nothing happens.
+_SET_UP_FROM_14 = "; SET idle_session_timeout = 0"
 
 
 async def connect(
@@ -81,7 +83,8 @@ async def _set_up(wire: Wire, settings: PostgresSettings) -> None:
         # that could mean anything.
         raise TransportUnavailable(f"{settings.where}: the server is a standby in recovery, which only reads")
     if pid == wire.pid:
-        await wire.script(_SET_UP + (f"; SET ROLE {_quoted(settings.role)}" if settings.role else ""))
+        newer = _SET_UP_FROM_14 if wire.server_version >= 14_00_00 else ""
+        await wire.script(_SET_UP + newer + (f"; SET ROLE {_quoted(settings.role)}" if settings.role else ""))
     else:
         # A pooler answers with a process number of its own. What is SET on a session of its pool would be found by
         # the application's next transaction there, and a prepared statement not by ours.
@@ -112,6 +115,7 @@ async def find_names(wire: Wire, settings: PostgresSettings) -> Names:
     [(schema,)] = await wire.simple("SELECT current_schema()::text")
     if schema is None:
         raise SchemaMismatch(f"{settings.where}: no schema of the role's search_path exists; give 'schema'")
+    check_schema_name(schema, settings)
     return Names(schema, settings.table_prefix)
 
 

@@ -4,10 +4,10 @@ import psycopg
 
 from channels_trunk.exceptions import SchemaMismatch, TransportUnavailable
 
-from .names import SCHEMA_VERSION, Names, schema_script
+from .names import SCHEMA_VERSION, Names, is_odd_schema, schema_script
 from .settings import PostgresSettings
 
-__all__ = ["creation_script", "find_names_now", "owner_script", "removal_script"]
+__all__ = ["check_schema_name", "creation_script", "find_names_now", "owner_script", "removal_script"]
 
 # Written to by whoever sends and receives. `meta` is only read.
 _WORKING_TABLES = ("state", "log_0", "log_1", "queue", "members", "nodes")
@@ -57,6 +57,15 @@ def removal_script(names: Names) -> str:
     )
 
 
+def check_schema_name(schema: str, settings: PostgresSettings) -> None:
+    """Raise SchemaMismatch for a schema that the role's search_path names, and the layer's statements cannot."""
+    if is_odd_schema(schema):
+        raise SchemaMismatch(
+            f"{settings.where}: the name of the schema {schema!r}, the first of the role's search_path, has quotes, "
+            f"braces, '%' or '$'; give another by 'schema'"
+        )
+
+
 def find_names_now(settings: PostgresSettings) -> Names:
     """Where the tables are; the server is asked, by a connection of its own, where the settings leave it to the role.
 
@@ -76,4 +85,5 @@ def find_names_now(settings: PostgresSettings) -> Names:
         raise TransportUnavailable(f"{settings.where}: {said}; give 'schema', and the server is not asked") from None
     if row is None or row[0] is None:
         raise SchemaMismatch(f"{settings.where}: no schema of the role's search_path exists; give 'schema'")
+    check_schema_name(row[0], settings)
     return Names(row[0], settings.table_prefix)

@@ -13,7 +13,7 @@ from channels_trunk.findings import Finding, Level, fault, find_server
 from channels_trunk.stats import Survey
 
 from .connecting import MINIMUM_SERVER
-from .names import SCHEMA_VERSION, Names
+from .names import SCHEMA_VERSION, Names, is_odd_schema
 from .settings import PostgresSettings
 
 __all__ = ["examine", "find_pooler", "survey"]
@@ -143,6 +143,10 @@ def _examine_server(connection: psycopg.Connection[Any], settings: PostgresSetti
             f"{settings.where}: no schema of the role's search_path exists, or the one in 'schema' does not",
             "Create the schema, or give another one by 'schema'.",
         )
+        return
+    if is_odd_schema(names.schema):
+        text = f"{settings.where}: the name of the schema {names.schema!r} has quotes, braces, '%' or '$'"
+        yield fault("schema-missing", text, "Give another one by 'schema'.")
         return
     yield from _examine_tables(connection, names, settings)
     if not settings.listen_dsn and (pooler := _pooler(connection, settings)):

@@ -39,7 +39,8 @@ class PostgresTransport(ReadableTransport, StartingTransport):
     )
 
     def __init__(self, find_settings: Callable[[], PostgresSettings]) -> None:
-        # Asked at open(): in a test run Django changes the name of the database after the layer is made.
+        # Asked for each connection: in a test run Django changes the name of the database after the layer is made, and
+        # a password may hold for minutes.
         self._find_settings = find_settings
         self._part: Part | None = None
         self._kept = Kept()
@@ -52,7 +53,7 @@ class PostgresTransport(ReadableTransport, StartingTransport):
         self._context = context
         settings = self._find_settings()
         self._where = settings.where
-        part = Part(settings, context, self._kept, self._reading)
+        part = Part(settings, context, self._kept, self._reading, find_settings=self._find_settings)
         try:
             await part.find_tables()
             self._part = part
