@@ -185,6 +185,12 @@ def _keys(value: Any) -> tuple[str | bytes, ...]:
     return tuple(value)
 
 
+def _frame_version(value: Any) -> int:
+    if isinstance(value, bool) or value not in (1, 2):
+        raise ValueError(f"must be 2, or 1 for older processes to read it, not {_shown(value)}")
+    return int(value)
+
+
 def _serializer_format(value: Any) -> str:
     from .codec import serializer_formats
 
@@ -222,6 +228,7 @@ CORE_OPTIONS: tuple[Option, ...] = (
     Option("channel_capacity", (), lambda value: [] if value is None else _channel_capacity(value)),
     Option("enforce_capacity", True, boolean),
     Option("symmetric_encryption_keys", (), lambda value: () if value is None else _keys(value)),
+    Option("frame_version", 2, _frame_version),
     Option("serializer_format", "msgpack", _serializer_format),
     Option("send_timeout", 5.0, seconds()),
     Option("max_message_size", 2 * 1024 * 1024, positive_int),

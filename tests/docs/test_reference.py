@@ -18,7 +18,7 @@ from django.apps import apps
 from django.core.management.base import BaseCommand
 
 from channels_trunk import checks, exceptions
-from channels_trunk.codec.codec import FRAME_VERSION
+from channels_trunk.codec.codec import FRAME_VERSION, SEALED_VERSION
 from channels_trunk.codec.serializers import _EXT_TYPES
 from channels_trunk.envelope import ControlOp, Kind
 from channels_trunk.health import Health, State
@@ -235,7 +235,7 @@ def test_exceptions() -> None:
 
 def test_frame_format() -> None:
     text = read(FRAMES)
-    assert f"Version {FRAME_VERSION}." in text
+    assert f"not encrypted have version {FRAME_VERSION}. Encrypted frames have version {SEALED_VERSION}," in text
     kinds = [row[0] for row in rows_after(text, "| kind | target is |")]
     assert kinds == [str(int(kind)) for kind in Kind]
     controls = [row[0] for row in rows_after(text, "| control | asks or says |")]

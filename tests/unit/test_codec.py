@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels_trunk.codec import Codec
-from channels_trunk.codec.codec import FRAME_VERSION
+from channels_trunk.codec.codec import FRAME_VERSION, SEALED_VERSION
 from channels_trunk.envelope import Control, ControlOp, Envelope, Kind
 from channels_trunk.exceptions import DecodeError, EncodeError
 
@@ -269,9 +269,9 @@ def test_a_frame_with_changed_bytes_decodes_or_is_a_decode_error(changes: list[t
     assert all(isinstance(envelope, Envelope) for envelope in envelopes)
 
 
-@pytest.mark.parametrize("version", [0, FRAME_VERSION + 1, 255])
+@pytest.mark.parametrize("version", [0, SEALED_VERSION + 1, 255])
 def test_an_unknown_version_is_named(version: int) -> None:
-    with pytest.raises(DecodeError, match=f"^frame of version {version}; this channels-trunk reads version 1$"):
+    with pytest.raises(DecodeError, match=f"^frame of version {version}; this channels-trunk reads versions 1 and 2$"):
         MSGPACK.decode_frame(bytes((version,)) + FRAME[1:])
 
 
@@ -282,8 +282,10 @@ def test_what_is_not_bytes_is_a_decode_error(junk: Any) -> None:
 
 
 def test_an_unknown_encryption_byte_is_a_decode_error() -> None:
-    with pytest.raises(DecodeError, match=r"^malformed frame: encryption byte 7$"):
+    with pytest.raises(DecodeError, match=r"^malformed frame: encryption byte 7 in version 1$"):
         MSGPACK.decode_frame(bytes((FRAME_VERSION, 7)) + FRAME[2:])
+    with pytest.raises(DecodeError, match=r"^malformed frame: encryption byte 0 in version 2$"):
+        MSGPACK.decode_frame(bytes((SEALED_VERSION, 0)) + FRAME[2:])
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_keys_are_made_as_channels_redis_makes_them() -> None:
     token = _codec("key").encode_frame("n", BATCH)[2:]
     theirs = Fernet(urlsafe_b64encode(hashlib.sha256(b"key").digest()))
 
-    assert theirs.decrypt(token) == _codec().encode_frame("n", BATCH)[2:]
+    assert theirs.decrypt(token) == b"\x00\x02" + _codec().encode_frame("n", BATCH)[2:]
 
 
 def test_the_first_key_closes_and_every_key_opens() -> None:
@@ -96,6 +96,8 @@ def test_a_layer_with_keys_takes_nothing_that_is_not_encrypted() -> None:
 def test_random_bytes_in_an_envelope_are_a_decrypt_error(junk: bytes) -> None:
     with pytest.raises(DecryptError):
         _codec("key").decode_frame(b"\x01\x01" + junk)
+    with pytest.raises(DecryptError):
+        _codec("key").decode_frame(b"\x02\x01" + junk)
 
 
 def test_every_truncated_frame_is_a_decode_error() -> None:
@@ -110,8 +112,9 @@ def test_good_encryption_around_rubbish_is_a_decode_error() -> None:
     cipher = make_cipher(["key"])
     assert cipher is not None
 
-    with pytest.raises(DecodeError, match=r"^malformed frame: "):
-        _codec("key").decode_frame(b"\x01\x01" + cipher.encrypt(b"rubbish"))
+    for version in (b"\x01", b"\x02"):
+        with pytest.raises(DecodeError, match=r"^malformed frame: "):
+            _codec("key").decode_frame(version + b"\x01" + cipher.encrypt(b"rubbish"))
 
 
 def test_no_keys_no_cipher() -> None:

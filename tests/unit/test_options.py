@@ -32,6 +32,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("symmetric_encryption_keys", [], ()),
     ("symmetric_encryption_keys", ["a", b"b"], ("a", b"b")),
     ("symmetric_encryption_keys", ("a",), ("a",)),
+    ("frame_version", 1, 1),
     ("serializer_format", "json", "json"),
     ("serializer_format", "msgpack", "msgpack"),
     ("send_timeout", 0.01, 0.01),
@@ -57,6 +58,7 @@ GOOD: list[tuple[str, Any, Any]] = [
 # Option, wrong value, what the error says of value and remedy.
 SECONDS = "must be a number of seconds"
 HUGE = 10**400
+NO_VERSIONS: list[Any] = [0, 3, True, "2", None, []]
 NO_DICTS: list[Any] = [[], "a*", 5]
 NO_TEXTS: list[Any] = ["", 5, []]
 WHOLE = "must be a whole number of at least 1"
@@ -87,6 +89,7 @@ BAD: list[tuple[str, Any, str]] = [
         for value in ("k", b"")
     ],
     *[("symmetric_encryption_keys", value, "must be a list of strings") for value in ([""], [5], {"a"}, 5, [None])],
+    *[("frame_version", value, "must be 2, or 1 for older processes") for value in NO_VERSIONS],
     *[
         ("serializer_format", value, "must be one of 'json', 'msgpack'")
         for value in ("pickle", None, 5, "", ["json"], {"json": 1})
@@ -145,6 +148,7 @@ def test_defaults_are_those_that_are_documented() -> None:
         "channel_capacity": (),
         "enforce_capacity": True,
         "symmetric_encryption_keys": (),
+        "frame_version": 2,
         "serializer_format": "msgpack",
         "send_timeout": 5.0,
         "max_message_size": 2 * 1024 * 1024,

@@ -52,7 +52,9 @@ class ControlDesk:
     def packed(self, node: str, control: Control) -> Outgoing:
         """An envelope for `node` that nobody waits for."""
         clock, options = self._hub.clock, self._hub.options
-        envelope = Envelope(Kind.CONTROL, node, clock.wall() + options.expiry, self._codec.pack_control(control))
+        # For as long as somebody may wait for it; and no longer, as whoever can write to the engine may repeat it.
+        ends = clock.wall() + max(options.expiry, options.send_timeout)
+        envelope = Envelope(Kind.CONTROL, node, ends, self._codec.pack_control(control))
         return Outgoing(envelope, None, clock.monotonic() + options.send_timeout)
 
     def tell_if_drained(self, box: Mailbox) -> None:
@@ -71,6 +73,8 @@ class ControlDesk:
     def handle(self, envelope: Envelope, effects: Effects) -> None:
         """Do what another node asks, or take its answer."""
         try:
+            if envelope.expires_at <= self._hub.clock.wall():
+                raise DecodeError("what another process asked or answered came after its time")
             control = self._codec.unpack_control(envelope.body)
             _check(control)
             self._handlers[ControlOp(control.op)](control, effects)

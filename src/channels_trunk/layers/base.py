@@ -57,6 +57,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
             serializer_format=values["serializer_format"],
             cipher=make_cipher(values["symmetric_encryption_keys"]),
             prefix=self.prefix,
+            sealed_version=values["frame_version"],
         )
         self._resilience = Resilience(values["resilience"]) if values["resilience"] else None
         self._on_commit = OnCommit()

@@ -178,6 +178,7 @@ after.sync.send("jobs", {"type": "work", "n": 3})
 assert last.sync.receive("jobs", timeout=10)["n"] == 3
 """,
         ),
+        Run(begins="from channels_trunk.layers import SQLiteChannelLayer", before="from settings import BASE_DIR"),
     ]
 )
 

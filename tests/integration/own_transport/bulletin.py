@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
-from channels_trunk.exceptions import DecodeError, TransportUnavailable
+from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.names import channel_owner
 from channels_trunk.options import CORE_OPTIONS, Option, text
 from channels_trunk.transports.base import Capabilities, Claimed, NodeContext, Transport
+from channels_trunk.transports.frames import claimed_message, envelopes_for_node
 
 
 class Board:
@@ -100,12 +101,7 @@ class BulletinTransport(Transport):
         if self._held is not None:
             self._held.append(frame)
             return
-        try:
-            _origin, envelopes = self.context.codec.decode_frame(frame)
-        except DecodeError as error:
-            self.context.sink.skipped(error)
-        else:
-            self.context.sink.received(envelopes)
+        self.context.sink.received(envelopes_for_node(self.context, frame))
 
     async def claim(self, channel: str, limit: int) -> Sequence[Claimed]:
         """Take messages down."""
@@ -114,13 +110,9 @@ class BulletinTransport(Transport):
             queue = self._board.queues[channel]
             while queue and len(claimed) < limit:
                 expires_at, frame = queue.popleft()
-                try:
-                    _origin, [envelope] = self.context.codec.decode_frame(frame)
-                except DecodeError as error:
-                    self.context.sink.skipped(error)
-                    continue
-                if expires_at > self.context.clock.wall():
-                    claimed.append(Claimed(channel, expires_at, envelope.body))
+                message = claimed_message(self.context, channel, expires_at, frame)
+                if message is not None and message.expires_at > self.context.clock.wall():
+                    claimed.append(message)
         return claimed
 
     async def restore(self, claimed: Sequence[Claimed]) -> None:

@@ -52,6 +52,8 @@ class Delivery(NamedTuple):
     routing_key: bytes
     properties: Properties
     body: bytes
+    is_direct: bool = False
+    """Whether it was published to its queue, and not to an exchange."""
 
 
 class Channel:
@@ -326,8 +328,9 @@ class Channel:
         if index == Method.BASIC_DELIVER:
             consumer, tag_at = read_short(head, 4)
         tag, redelivered = _read_tag(head, tag_at)
-        key = read_short(head, read_short(head, tag_at + 9)[1])[0]
-        delivery = Delivery(tag, bool(redelivered), key, self._properties, body)
+        exchange, key_at = read_short(head, tag_at + 9)
+        key = read_short(head, key_at)[0]
+        delivery = Delivery(tag, bool(redelivered), key, self._properties, body, not exchange)
         if index == Method.BASIC_GET_OK:
             self._answered(index, delivery)
         elif (receive := self.consumers.get(consumer.decode())) is not None:

@@ -5,7 +5,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from channels_trunk.envelope import Envelope
+from channels_trunk.codec import Slot, slot_of_node
+from channels_trunk.envelope import EVERY_NODE, Envelope, Kind
 from channels_trunk.exceptions import DecodeError, DecryptError
 from channels_trunk.transports.base import NodeContext
 from channels_trunk.transports.frames import envelopes_for_node
@@ -14,10 +15,13 @@ from .acks import Acks
 from .channel import Channel, Delivery
 from .foreign import read_plain
 from .settings import RabbitMQSettings
-from .topology import BARRIER_TYPE, FRAME_TYPE, ROLL_TYPE
+from .topology import BARRIER_TYPE, EVERY_NODE_KEY, FRAME_TYPE, ROLL_TYPE
 from .wire import read_table
 
 __all__ = ["Inbox", "envelope_of_plain"]
+
+_EVERY_NODE_KEY = EVERY_NODE_KEY.encode()
+_TO_EVERY_NODE: Slot = {Kind.CONTROL: EVERY_NODE}
 
 
 class Inbox:
@@ -27,6 +31,8 @@ class Inbox:
         self._context = context
         self._settings = settings
         self._own = context.node.encode() + b"."
+        self._node_key = settings.topology.node_key(context.node).encode()
+        self._node_slot = slot_of_node(context.node)
         # The broker sends so many before it needs an acknowledgement: it cannot bring an older one again.
         self._memory = 2 * settings.prefetch_count
         self._lock = threading.Lock()
@@ -59,11 +65,17 @@ class Inbox:
             return
         try:
             if kind == FRAME_TYPE:
-                self._arrived += envelopes_for_node(self._context, delivery.body)
+                self._arrived += envelopes_for_node(self._context, delivery.body, self._slot(delivery.routing_key))
             else:
                 self._arrived.append(envelope_of_plain(delivery.body, self._context, self._settings))
         except DecodeError as error:
             self._context.sink.skipped(error)
+
+    def _slot(self, key: bytes) -> Slot:
+        """What may come under a routing key of the groups exchange."""
+        if key == self._node_key:
+            return self._node_slot
+        return _TO_EVERY_NODE if key == _EVERY_NODE_KEY else {Kind.GROUP: key.decode("ascii", "replace")}
 
     def _had(self, key: bytes | int, *, again: bool) -> bool:
         if again and key in self._recent:

@@ -8,9 +8,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from channels_trunk.aside import logger
-from channels_trunk.envelope import Envelope
+from channels_trunk.codec import Slot, slot_of_channel
+from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import DecodeError
 from channels_trunk.transports.base import Claimed
+from channels_trunk.transports.frames import envelopes_in
 
 from .channel import Delivery
 from .consuming import Consuming
@@ -119,16 +121,16 @@ class Workers:
             try:
                 found += [
                     Claimed(channel, envelope.expires_at, envelope.body)
-                    for envelope in self._envelopes(delivery)
+                    for envelope in self._envelopes(channel, delivery)
                     if envelope.expires_at > now
                 ]
             except DecodeError as error:
                 self._link.context.sink.skipped(error)
         return found, len(taken)
 
-    def _envelopes(self, delivery: Delivery) -> Sequence[Envelope]:
+    def _envelopes(self, channel: str, delivery: Delivery) -> Sequence[Envelope]:
         if delivery.properties.content_type == FRAME_TYPE:
-            return self._link.context.codec.decode_frame(delivery.body)[1]
+            return envelopes_in(self._link.context, delivery.body, _slot(channel, delivery))
         return [envelope_of_plain(delivery.body, self._link.context, self._link.settings)]
 
     # --- watching
@@ -148,3 +150,10 @@ class Workers:
     async def watch(self, channels: frozenset[str]) -> None:
         """These are the channels that claims may come for."""
         await self._consuming.watch(channels)
+
+
+def _slot(channel: str, delivery: Delivery) -> Slot:
+    """What may be in the queue of a normal channel: its own messages, and those of groups that it is bound to."""
+    if delivery.is_direct:
+        return slot_of_channel(channel)
+    return {Kind.QUEUE: channel, Kind.GROUP: delivery.routing_key.decode("ascii", "replace")}

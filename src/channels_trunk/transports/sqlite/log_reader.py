@@ -5,7 +5,8 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from channels_trunk.envelope import Envelope
+from channels_trunk.codec import ANY, LOG, Slot
+from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.transports.base import LAST_PAGE, NodeContext, Page
 from channels_trunk.transports.frames import envelopes_for_node
 
@@ -30,6 +31,8 @@ _READ = (
 
 Row = tuple[int, bytes | None, float, int | None]
 """(id, frame, expires_at, whether the frame is that of the row that was read last, if that is known by its frame)"""
+Found = tuple[bytes, Slot]
+"""A frame, and what may be in it: what is in the log is for anybody, a letter for this node."""
 Mark = float | bytes | None
 """By what a row is known again: when it expires, or its frame; None: not yet."""
 
@@ -55,6 +58,7 @@ class LogReader:
         self._doorbell = doorbell
         self._clocks = clocks
         self._file_id = file_id
+        self._letter_slot: Slot = {Kind.MAILBOX: context.node, Kind.GROUP: ANY}
         self._must_look = True  # cleared before the file is asked
         self._turn = threading.Lock()
         self._held = False  # between hold() and release()
@@ -76,31 +80,31 @@ class LogReader:
             if self._closed:
                 return LAST_PAGE
             taken = self._doorbell.taken
-            if len(taken) == 1 and not self._must_look and (frame := self._at_hand(taken[0])) is not None:
+            if len(taken) == 1 and not self._must_look and (found := self._at_hand(taken[0])) is not None:
                 taken.popleft()
-                frames, more = [frame], False
+                frames, more = [found], False
             else:
                 self._must_look = False
                 frames, more = self._looked_up()
         envelopes: list[Envelope] = []
-        for frame in frames:
-            envelopes += envelopes_for_node(self._context, frame)
+        for frame, slot in frames:
+            envelopes += envelopes_for_node(self._context, frame, slot)
         if self._clocks.ahead:
             return Page(later(envelopes, self._clocks.ahead), more=more)
         return Page(envelopes, more=more)
 
-    def _at_hand(self, post: Post) -> bytes | None:
+    def _at_hand(self, post: Post) -> Found | None:
         """The frame that has come, if it can be taken without asking the file; with _turn held."""
         carried = unpack(self._file_id, post)
         if isinstance(carried, Letter):
-            return carried.frame if carried.after <= self.position else None
+            return (carried.frame, self._letter_slot) if carried.after <= self.position else None
         if carried is None or carried.row != self.position + 1:
             return None
         self.position, self.mark = carried.row, carried.frame
         self._traffic.read(len(carried.frame))
-        return carried.frame
+        return carried.frame, LOG
 
-    def _looked_up(self) -> tuple[list[bytes], bool]:
+    def _looked_up(self) -> tuple[list[Found], bool]:
         """The frames in the next rows, with letters in their places, and whether to ask again; with _turn held.
 
         A letter belongs behind all that its sender had appended before it, and in front of what it appended later. It
@@ -122,7 +126,7 @@ class LogReader:
             self._doorbell.lost = 0
             self._context.sink.gap("a large message came while this process had no descriptor left to take it by")
         letters, rung = self._sorted_out(known, all_read=all_read)
-        return _merged(rows, letters), rung or not all_read
+        return _merged(rows, letters, self._letter_slot), rung or not all_read
 
     def _rows(self) -> list[Row]:
         """The next rows; with _turn held."""
@@ -205,13 +209,13 @@ class LogReader:
             self._db.close()
 
 
-def _merged(rows: Sequence[Row], letters: Sequence[Letter]) -> list[bytes]:
+def _merged(rows: Sequence[Row], letters: Sequence[Letter], letter_slot: Slot) -> list[Found]:
     """The frames of all, each letter behind the last row that it follows; those of one sender stay in order."""
-    frames: list[bytes] = []
+    frames: list[Found] = []
     waiting = deque(sorted(letters, key=lambda letter: letter.after))
     for row, frame, _, _ in rows:
         while waiting and waiting[0].after < row:
-            frames.append(waiting.popleft().frame)
+            frames.append((waiting.popleft().frame, letter_slot))
         if frame is not None:
-            frames.append(frame)
-    return frames + [letter.frame for letter in waiting]
+            frames.append((frame, LOG))
+    return frames + [(letter.frame, letter_slot) for letter in waiting]
