@@ -16,6 +16,8 @@ from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+from .names import printable
+
 __all__ = ["WITHIN", "Within", "aside", "drained", "is_within", "logger", "work"]
 
 WITHIN: ContextVar[bool] = ContextVar("channels_trunk_within", default=False)
@@ -86,8 +88,18 @@ class Logger:
 
     def _log(self, level: int, text: str, args: tuple[object, ...], error: BaseException | None) -> None:
         if _logger.isEnabledFor(level):
-            aside(lambda: _logger.log(level, text, *args, exc_info=error))
+            shown = tuple(map(_shown, args))
+            aside(lambda: _logger.log(level, text, *shown, exc_info=error))
             work()
+
+
+def _shown(value: object) -> object:
+    """What may stand in the log: names in a store, and what servers say, may hold anything."""
+    if isinstance(value, (int, float)):
+        return value
+    if isinstance(value, BaseException):
+        return printable(" ".join(str(value).split()))  # drivers have several lines
+    return printable(str(value))
 
 
 logger = Logger()

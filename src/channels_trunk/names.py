@@ -19,6 +19,7 @@ __all__ = [
     "is_node_id",
     "local_names",
     "new_node_id",
+    "printable",
 ]
 
 NodeId = str
@@ -74,15 +75,26 @@ def check_group(name: str) -> None:
         raise _invalid("Group", name)
 
 
-def is_node_id(name: str) -> bool:
+def is_node_id(name: object) -> bool:
     """Whether `name` has the form of a node id."""
-    return bool(_NODE_ID.fullmatch(name))
+    return isinstance(name, str) and bool(_NODE_ID.fullmatch(name))
 
 
 def new_node_id() -> NodeId:
     """Make a node id that no other process has: 80 random bits behind a mark that tells our names from others'."""
     bits = secrets.randbits(80)
     return "tk" + "".join(_BASE32[(bits >> shift) & 31] for shift in range(0, 80, 5))
+
+
+def printable(text: str) -> str:
+    """The text in one line that does nothing to a terminal or a log: what cannot be printed is escaped.
+
+    For names and other texts that stand in a store, or came from a server: whoever wrote them need not have kept to the
+    rules above.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def local_names() -> Iterator[str]:

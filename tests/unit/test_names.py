@@ -12,8 +12,10 @@ from channels_trunk.names import (
     channel_owner,
     check_channel,
     check_group,
+    is_node_id,
     local_names,
     new_node_id,
+    printable,
 )
 
 NODE = "tkabcdefghij234567"
@@ -117,3 +119,22 @@ def test_a_group_name_is_allowed_where_channels_own_rule_allows_it(name: str) ->
     else:
         with pytest.raises(TypeError):
             check_group(name)
+
+
+@given(
+    st.text(max_size=40) | st.text(st.sampled_from("a\x00\x1b\r\n\x7f\x9b\u202e\u2028\ud800\U000e0001 "), max_size=20)
+)
+def test_what_is_shown_is_one_line_that_does_nothing(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert (shown == text) is text.isprintable()
+    shown.encode()  # no half of a pair is left that no terminal takes
+
+
+def test_what_is_shown_is_escaped_as_in_python() -> None:
+    assert printable("jobs é\x1b[2J\n\u202e") == r"jobs é\x1b[2J\n\u202e"
+
+
+@pytest.mark.parametrize("name", [None, 5, b"tkaaaaaaaaaaaaaaaa", "tk\n", "", "other"])
+def test_what_is_no_node_id(name: object) -> None:
+    assert not is_node_id(name)

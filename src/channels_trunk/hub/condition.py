@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from channels_trunk.health import Health, State
+from channels_trunk.names import printable
 
 __all__ = ["Condition"]
 
@@ -77,4 +78,4 @@ class Condition:
             detail = self._health.detail
             if self.is_open and not detail:
                 detail = "; ".join(filter(None, self._notes.values()))
-            return Health(state=self._health.state, since_seconds=since, detail=detail)
+            return Health(state=self._health.state, since_seconds=since, detail=printable(detail))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from channels_trunk.codec import Codec
 from channels_trunk.envelope import EVERY_NODE, Control, ControlOp, Envelope, Kind
 from channels_trunk.exceptions import DecodeError, TransportUnavailable
-from channels_trunk.names import channel_owner, check_channel, check_group
+from channels_trunk.names import channel_owner, check_channel, check_group, is_node_id
 from channels_trunk.router import Effects, Mailbox
 
 from .claims import Suspension
@@ -256,7 +256,9 @@ class ControlDesk:
             found.update(await self._alive(end))
 
     async def _alive(self, end: float) -> frozenset[str]:
-        return await self._hub.driver.drive_patiently(self._hub.transport.peers, end=end)
+        found = await self._hub.driver.drive_patiently(self._hub.transport.peers, end=end)
+        # What somebody else has put there under another name is no process that could answer.
+        return frozenset(filter(is_node_id, found))
 
     async def clean(self) -> None:
         """Remove what has expired from the engine; once it is there, that may take longer than send_timeout."""

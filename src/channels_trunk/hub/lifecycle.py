@@ -236,7 +236,7 @@ class Lifecycle(Condition):
 
     def _note_failure(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.log.warning("task", "work in the background failed: %r", error)
+            self.log.warning("task", "work in the background failed: %s: %s", type(error).__name__, error)
 
     def run(self, coroutine: Coroutine[Any, Any, None], waiter: W) -> W:
         """Run `coroutine` on the hub's loop and settle `waiter` when it is done."""

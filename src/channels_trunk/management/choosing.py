@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 
 from channels_trunk.exceptions import ChannelLayerError
 from channels_trunk.layers.base import TrunkChannelLayer
+from channels_trunk.management.sizes import shown_text
 
 __all__ = ["add_layer_option", "known_aliases", "new_layer", "opened"]
 
@@ -52,6 +53,6 @@ def opened(layer: TrunkChannelLayer) -> Iterator[None]:
     try:
         yield
     except ChannelLayerError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(shown_text(str(error))) from None
     finally:
         layer.sync.close()

@@ -1,6 +1,13 @@
-"""How commands show a number of bytes."""
+"""How commands show numbers of bytes, and texts of others."""
 
-__all__ = ["shown_size"]
+from channels_trunk.names import printable
+
+__all__ = ["shown_size", "shown_text"]
+
+
+def shown_text(text: str) -> str:
+    """Servers and checks may have several lines to say; what is in a line may be anybody's."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def shown_size(count: float) -> str:

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from channels_trunk.doctor import examine
 from channels_trunk.findings import Finding, Level
 from channels_trunk.management.choosing import add_layer_option, known_aliases, new_layer
+from channels_trunk.management.sizes import shown_text
 
 __all__ = ["Command"]
 
@@ -48,6 +49,8 @@ class Command(BaseCommand):
 
     def _show(self, finding: Finding) -> None:
         style = {Level.OK: self.style.SUCCESS, Level.WARNING: self.style.WARNING, Level.ERROR: self.style.ERROR}
-        self.stdout.write(f"{style[finding.level](finding.level.upper()):<7} {finding.text} [{finding.code}]")
+        self.stdout.write(
+            f"{style[finding.level](finding.level.upper()):<7} {shown_text(finding.text)} [{finding.code}]"
+        )
         if finding.remedy:
-            self.stdout.write(f"        {finding.remedy}")
+            self.stdout.write(f"        {shown_text(finding.remedy)}")

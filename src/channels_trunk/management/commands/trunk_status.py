@@ -14,6 +14,7 @@ from channels_trunk.health import State
 from channels_trunk.layers.base import TrunkChannelLayer
 from channels_trunk.management.choosing import add_layer_option, known_aliases, new_layer
 from channels_trunk.management.sizes import shown_size
+from channels_trunk.names import printable
 from channels_trunk.stats import Survey
 
 __all__ = ["Command"]
@@ -93,15 +94,18 @@ def _status(alias: str, layer: TrunkChannelLayer) -> _Status:
 
 def _lines(status: _Status) -> Iterator[str]:
     yield f"{status.layer}: {status.backend}, prefix {status.prefix!r}"
-    yield f"  state      {status.state}" + (f": {status.detail}" if status.detail else "")
+    yield f"  state      {status.state}" + (f": {printable(status.detail)}" if status.detail else "")
     if status.peers is not None:
-        yield f"  others     {len(status.peers)} processes" + "".join(f"\n    {peer}" for peer in status.peers)
+        yield f"  others     {len(status.peers)} processes" + "".join(
+            f"\n    {printable(peer)}" for peer in status.peers
+        )
     survey = status.survey
     if survey is None:
         return
     yield f"  waiting    {sum(survey.waiting.values())} in {len(survey.waiting)} normal channels"
-    fullest = sorted(survey.waiting.items(), key=lambda entry: (-entry[1], entry[0]))
-    yield from (f"    {count:>7}  {channel}" for channel, count in fullest[:_MOST_CHANNELS])
+    # On SQLite, what somebody else has written there may be bytes.
+    fullest = sorted((-count, printable(str(channel))) for channel, count in survey.waiting.items())
+    yield from (f"    {-count:>7}  {channel}" for count, channel in fullest[:_MOST_CHANNELS])
     if survey.log_rows is not None:
         yield f"  log        {survey.log_rows} rows"
     if survey.size_bytes is not None:
