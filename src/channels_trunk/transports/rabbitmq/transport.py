@@ -34,7 +34,7 @@ from .sending import Done, Sending
 from .settings import RabbitMQSettings
 from .topology import BARRIER_TYPE, ROLL_TYPE
 from .wire import Properties
-from .workers import Workers
+from .workers import RENEWALS, Workers
 
 __all__ = ["RabbitMQTransport"]
 
@@ -351,6 +351,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
             # Not every node at the same time.
             every = min(_THOROUGHLY_EVERY, self._settings.topology.queue_expires / _THOROUGH_LOOKS)
             self._thorough_at = now + every * random.uniform(0.5, 1.5)
+        self._workers.look_after()
         with self._translating(link):
             if reason := await self._place.look_after(link):
                 self._context.sink.gap(reason)
@@ -360,4 +361,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         if self._giving_back:
             return _SOON
         until_end = self._members.next_end() - self._context.clock.wall()
-        return max(0.0, min(_MAINTAIN_EVERY, until_end, self._thorough_at - self._context.clock.monotonic()))
+        until_thorough = self._thorough_at - self._context.clock.monotonic()
+        # Often enough for a queue's renewal to be no later than half of the time between two.
+        until_renewals = self._settings.topology.queue_expires / RENEWALS / 2
+        return max(0.0, min(_MAINTAIN_EVERY, until_end, until_thorough, until_renewals))

@@ -22,12 +22,12 @@ from .ledger import Ledger
 from .link import Link
 from .topology import FRAME_TYPE
 
-__all__ = ["Workers"]
+__all__ = ["RENEWALS", "Workers"]
 
 # Who has used more of them lately gives each a name of its own: a queue that is declared again is only found there.
 _MOST_REMEMBERED = 10_000
 # A queue that is used is renewed so often in the time in which it would expire: what was sent last has most of that.
-_RENEWALS = 4
+RENEWALS = 4
 
 
 class Workers:
@@ -40,8 +40,9 @@ class Workers:
         self._ledger = ledger
         self._complained = complained
         self._tell_gone = gone  # that queues may be gone, and what was bound to them
-        self._until: dict[str, float] = {}  # monotonic seconds; of queues that are there and noted: when to renew them
-        self._renew_after = link.settings.topology.queue_expires / _RENEWALS
+        # Of queues that are there and noted, until when nobody has to renew them; monotonic seconds.
+        self._until: dict[str, float] = {}
+        self._renew_after = link.settings.topology.queue_expires / RENEWALS
         self._consuming = Consuming(link, gone=self._may_be_gone)
 
     # --- queues
@@ -58,8 +59,17 @@ class Workers:
                 self._until[channel] = until
 
     def has_declared(self, channel: str) -> bool:
-        """Whether its queue is there, as far as can be known, and will not expire soon. Any thread."""
-        return self._link.context.clock.monotonic() < self._until.get(channel, 0.0)
+        """Whether its queue is there, as far as can be known, and will not expire soon. Any thread.
+
+        Asked for each message, and so without a look at the clock: that is what look_after() is for.
+        """
+        return channel in self._until
+
+    def look_after(self) -> None:
+        """Whoever uses a queue next whose time is over renews it."""
+        now = self._link.context.clock.monotonic()
+        for channel in [channel for channel, until in self._until.items() if until <= now]:
+            del self._until[channel]
 
     async def renew(self, channel: str) -> None:
         """Declare its queue whether it is there or not; its time to expire begins anew so."""
