@@ -42,7 +42,7 @@ class Commands:
         """Send one message."""
         await self.layer.send(channel, message)
 
-    async def receive(self, channel: str, *, within: float = 10) -> Message:
+    async def receive(self, channel: str, *, within: float = 20) -> Message:
         """Receive one message; raises TimeoutError."""
         async with asyncio.timeout(within * self.patience):
             return await self.layer.receive(channel)
@@ -124,14 +124,14 @@ class Commands:
         return await self.receive(channel) if await self.has_room(channel, message) else None
 
     async def collect(self, channel: str, *, count: int, within: float = 20) -> list[Message]:
-        """Receive up to `count` messages; return what came in time."""
+        """Receive up to `count` messages, until none has come for so long; return what came."""
         got: list[Message] = []
-        try:
-            async with asyncio.timeout(within * self.patience):
+        patience, now = within * self.patience, asyncio.get_running_loop().time
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience) as silence:
                 while len(got) < count:
                     got.append(await self.layer.receive(channel))
-        except TimeoutError:
-            pass
+                    silence.reschedule(now() + patience)
         return got
 
     async def collect_each(self, channels: Sequence[str], *, count: int, within: float = 20) -> list[list[Message]]:
@@ -139,14 +139,14 @@ class Commands:
         return await asyncio.gather(*(self.collect(channel, count=count, within=within) for channel in channels))
 
     async def work(self, channel: str, *, within: float = 30) -> list[Message]:
-        """Receive until END comes; return what came before it."""
+        """Receive until END comes, or nothing has come for so long; return what came before it."""
         got: list[Message] = []
-        try:
-            async with asyncio.timeout(within * self.patience):
+        patience, now = within * self.patience, asyncio.get_running_loop().time
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience) as silence:
                 while (message := await self.layer.receive(channel)) != END:
                     got.append(message)
-        except TimeoutError:
-            pass
+                    silence.reschedule(now() + patience)
         return got
 
     async def storm(self, channel: str, *, count: int, seed: str, within: float = 20) -> list[Message]:

@@ -12,7 +12,8 @@ from channels_trunk.testing.layer import Message
 
 __all__ = ["PATIENCE", "Peer", "ThreadPeer"]
 
-PATIENCE = 20.0
+PATIENCE = 30.0
+_STREAM = 5  # so many times as long as one message all that are collected may take
 LEAST_PATIENCE = 2.0  # a process needs some time to answer, however little its layer is trusted
 
 
@@ -55,7 +56,7 @@ class Peer(abc.ABC):
         """Send one message."""
         await self.call("send", channel, message)
 
-    async def receive(self, channel: str, *, within: float = 10) -> Message:
+    async def receive(self, channel: str, *, within: float = 20) -> Message:
         """Receive one message; raises TimeoutError."""
         message: Message = await self.call("receive", channel, within=within)
         return message
@@ -82,14 +83,16 @@ class Peer(abc.ABC):
         return bool(await self.call("has_room", channel, message))
 
     async def collect(self, channel: str, *, count: int, within: float = 20) -> list[Message]:
-        """Receive up to `count` messages; return what came in time."""
-        got: list[Message] = await self.call("collect", channel, count=count, within=within, patience=within + 10)
+        """Receive up to `count` messages, until none has come for so long; return what came."""
+        patience = _STREAM * within
+        got: list[Message] = await self.call("collect", channel, count=count, within=within, patience=patience)
         return got
 
     async def collect_each(self, channels: Sequence[str], *, count: int, within: float = 20) -> list[list[Message]]:
         """Receive up to `count` messages of each channel."""
+        patience = _STREAM * within
         got: list[list[Message]] = await self.call(
-            "collect_each", channels, count=count, within=within, patience=within + 10
+            "collect_each", channels, count=count, within=within, patience=patience
         )
         return got
 

@@ -32,7 +32,7 @@ class Node(Protocol):
         """Send unless the channel is full."""
 
     async def collect(self, channel: str, *, count: int, within: float = ...) -> list[Message]:
-        """Receive up to `count` messages; return what came in time."""
+        """Receive up to `count` messages, until none has come for so long; return what came."""
 
 
 def assert_clean(received: Sequence[Mapping[str, Any]], *, sent: Mapping[str, int]) -> None:

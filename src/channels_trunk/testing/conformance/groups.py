@@ -141,7 +141,7 @@ class GroupRules:
             await here.group_send(group, numbered("here", number))
             assert await there.receive(channel) == numbered("here", number)
 
-    @rule("groups", peers=True)
+    @rule("groups", peers=True, within=100)
     async def test_groups_order(self, rig: Rig) -> None:
         """What one node sends to a group while it is read comes to each member, once and in order."""
         here, there = rig.here(capacity=PLENTY), await rig.peer(capacity=PLENTY)
@@ -150,7 +150,7 @@ class GroupRules:
         (mine,), (theirs,) = await here.join(group), await there.join(group)
         senders = {
             "here": here.flood_group(group, count=count, sender="here", pace=1),
-            "there": there.call("flood_group", group, count=count, sender="there", pace=1),
+            "there": there.call("flood_group", group, count=count, sender="there", pace=1, patience=100),
         }
         got = await asyncio.gather(
             here.collect(mine, count=2 * count), there.collect(theirs, count=2 * count), *senders.values()

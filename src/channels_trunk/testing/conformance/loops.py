@@ -19,7 +19,7 @@ from channels_trunk.testing.rig import Rig
 
 PLENTY = 100_000
 HELLO = {"type": "hello"}
-PATIENCE = 8
+PATIENCE = 20
 _T = TypeVar("_T")
 
 

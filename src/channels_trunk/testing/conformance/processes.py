@@ -28,7 +28,7 @@ _talks = itertools.count(1)
 class WorkerRules:
     """Normal channels and their workers."""
 
-    @rule("normal_channels", peers=True, within=60)
+    @rule("normal_channels", peers=True, within=150)
     async def test_each_job_goes_to_one_worker(self, rig: Rig) -> None:
         """Four workers read one normal channel while two nodes send: each job exactly once."""
         here, workers = rig.here(capacity=PLENTY), await rig.peers(WORKERS, capacity=PLENTY)
@@ -312,7 +312,7 @@ async def run_workers(
         floods.append(
             sender.flood(channel, count=count, sender=name)
             if isinstance(sender, Commands)
-            else sender.call("flood", channel, count=count, sender=name, patience=within)
+            else sender.call("flood", channel, count=count, sender=name, patience=2 * within)
         )
     await asyncio.gather(*floods)
     for _ in workers:
