@@ -74,7 +74,6 @@ def test_it_listens_on_loopback_alone(rabbit: RabbitServer) -> None:
 # aiormq 6 leaves the writer of a connection that the broker ended to the collector.
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*StreamWriter.__del__")
 @on_every_rabbitmq
-@pytest.mark.timeout(180)
 async def test_what_an_administrator_does(own_rabbit: OwnRabbitFactory) -> None:
     server = own_rabbit()
     await closes_connections(server)
@@ -121,7 +120,6 @@ async def hangs(server: RabbitServer) -> None:
 
 
 @on_every_rabbitmq
-@pytest.mark.timeout(180)
 async def test_three_nodes_are_one_cluster(rabbit_cluster: RabbitClusterFactory) -> None:
     nodes = rabbit_cluster()
     assert len(nodes) == 3

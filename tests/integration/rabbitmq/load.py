@@ -22,7 +22,7 @@ from channels_trunk.testing import eventually
 GROUP = "load"
 PAUSE = 0.002
 # A broker that starts again may take longer than all have sent; and the processes of a loaded machine, too.
-PATIENCE = 60
+PATIENCE = 120
 
 
 class Load:

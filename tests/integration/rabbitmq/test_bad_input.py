@@ -74,7 +74,6 @@ async def refused(layer: RabbitMQChannelLayer, expected: str) -> str:
     return f"{caught.value!r} {layer.health()}"
 
 
-@pytest.mark.timeout(120)
 async def test_brokers_that_refuse_for_good(make_layer: MakeLayer, broker: RabbitServer, url: str) -> None:
     password = url.partition("@")[0].rpartition(":")[2]
     wrong = make_layer(host=url.replace(password, SECRET))

@@ -14,7 +14,6 @@ from tests.integration.claimed_ahead import claims_rest, held, take, work_until_
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_away, is_ok, works
 from tests.plugins.servers import RabbitServer
 
-pytestmark = pytest.mark.timeout(150)
 GAP = {"type": "gap.said"}
 JOBS = 40
 # Longer than a loaded machine takes to start a broker.

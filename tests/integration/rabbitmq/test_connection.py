@@ -145,7 +145,6 @@ async def test_messages_that_come_again_after_a_cut_are_delivered_once(
     assert await there.receive(channel) == {"type": "last"}
 
 
-@pytest.mark.timeout(120)
 async def test_an_administrator_closes_all_connections(make_layer: MakeLayer, broker: RabbitServer) -> None:
     here, there = make_layer(), make_layer()
     channel = await there.new_channel()
@@ -198,7 +197,6 @@ async def test_joins_under_way_when_the_connection_is_cut_hold_all_the_same(
     await works(here, there)
 
 
-@pytest.mark.timeout(90)
 async def test_joins_and_leaves_while_connections_are_cut_and_groups_swept(
     make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str
 ) -> None:

@@ -12,7 +12,7 @@ from channels_trunk.testing.commands import in_thread
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_ok, works
 from tests.plugins.servers import RabbitServer, on_every_rabbitmq
 
-pytestmark = [pytest.mark.timeout(180), on_every_rabbitmq]
+pytestmark = on_every_rabbitmq
 
 AUTO_DELETE, PLAIN = "asgi.groups\ttrue", "asgi.groups\tfalse"
 

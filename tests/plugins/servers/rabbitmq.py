@@ -17,6 +17,9 @@ OwnRabbitFactory = Callable[[], RabbitServer]
 RabbitClusterFactory = Callable[[], Sequence[RabbitServer]]
 SharedRabbit = Callable[[str, Program], RabbitServer]
 
+# What a test with a broker may take: the first one starts it, and each call of rabbitmqctl starts an Erlang of its own.
+TEST_SECONDS = 600
+
 EVERY_RABBITMQ: Mapping[str, Program] = {program.name: program for program in (RABBITMQ, RABBITMQ_40, NEWEST_RABBITMQ)}
 
 
@@ -49,6 +52,15 @@ def running(names: Sequence[str], *, program: Program = RABBITMQ) -> Iterator[li
         for node in nodes:
             node.process.wait_until(node.answers, within=START_SECONDS)
         yield nodes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test that has a broker the time that a loaded machine takes, unless it asks for more."""
+    for item in items:
+        if "chosen_rabbitmq" in getattr(item, "fixturenames", ()):
+            own = item.get_closest_marker("timeout")
+            if own is None or 0 < own.args[0] < TEST_SECONDS:
+                item.add_marker(pytest.mark.timeout(TEST_SECONDS), append=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
