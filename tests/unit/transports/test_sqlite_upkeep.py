@@ -1,8 +1,14 @@
 """What is removed from the log, and what stays; and whose clock decides."""
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -65,7 +71,7 @@ class File:
 
 @pytest.fixture
 def file(tmp_path: Path, fake_clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[File]:
-    monkeypatch.setattr(clocks_module, "_uptime", lambda clock: 0.0)
+    monkeypatch.setattr(clocks_module, "_kernel_time", lambda clock: 0.0)
     with ExitStack() as stack:
         file = File(str(tmp_path / "x.sqlite3"), fake_clock)
         stack.enter_context(closing(file.db))
@@ -130,8 +136,8 @@ def test_who_has_seen_another_log_makes_a_gap_that_all_find_and_only_one(file: F
 
 
 @pytest.fixture(autouse=True)
-def no_uptime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks_module, "_uptime", lambda clock: 0.0)
+def no_kernel_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocks_module, "_kernel_time", lambda clock: 0.0)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +164,35 @@ def test_who_differs_keeps_and_has_kept_for_longer(
     clocks.compare([zero + other for other in others])
     assert (clocks.ahead, clocks.behind) == (ahead, behind)
     assert clocks.now() == fake_clock.time() - ahead
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell")
+@pytest.mark.parametrize(
+    "namespace", [[], ["unshare", "--time", "--boottime", "100000"]], ids=["here", "time namespace"]
+)
+def test_the_kernel_tells_its_time_though_a_clock_is_wrong(namespace: list[str]) -> None:
+    if namespace and subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no time namespaces")
+    program = (
+        "import time; from channels_trunk.clock import SYSTEM_CLOCK as right\n"
+        "from channels_trunk.transports.sqlite.clocks import Clocks\n"
+        "print(Clocks(right._replace(wall=lambda: time.time() + 3600)).offset())"
+    )
+    told = subprocess.run([*namespace, sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    # The time of booting is told in whole seconds, and a busy machine takes its time between two clocks.
+    assert float(told.stdout) == pytest.approx(3600, abs=20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell")
+def test_a_container_that_tells_its_own_uptime_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def mounted(path: Any, **options: Any) -> Any:
+        return SimpleNamespace(st_dev=-1) if path == "/proc/uptime" else stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", mounted)
+    monkeypatch.setattr(time, "clock_gettime", lambda _: 12.5)
+    assert clocks_module._uptime() == 12.5
 
 
 def test_a_difference_is_told_when_it_was_seen_twice(fake_clock: FakeClock) -> None:

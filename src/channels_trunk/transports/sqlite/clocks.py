@@ -1,11 +1,13 @@
 """The wall clocks of the processes that share a file. They are all the machine's, unless somebody has set one apart.
 
-Each node writes into its row what its wall clock shows less for how long the machine has been up, so that two of them
-can be compared whenever they were written. Who differs from the others goes by theirs: who is ahead keeps what he gets
+Each node writes into its row by how much its wall clock is ahead of the kernel's, so that two of them can be compared
+whenever they were written. Who differs from the others goes by theirs: who is ahead keeps what he gets
 for longer, and who is behind has what he sends kept for longer. So nothing is removed that another node takes for
 young. Between two nobody can tell who is right, and both do so.
 """
 
+import os
+import time
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -35,7 +37,7 @@ class Clocks:
 
     def offset(self) -> float:
         """What this node writes into its row."""
-        return self._clock.wall() - _uptime(self._clock)
+        return self._clock.wall() - _kernel_time(self._clock)
 
     def compare(self, others: Sequence[float]) -> None:
         """Look what the other nodes have written."""
@@ -72,10 +74,25 @@ def later(envelopes: Sequence[Envelope], seconds: float) -> Sequence[Envelope]:
     return [replace(envelope, expires_at=envelope.expires_at + seconds) for envelope in envelopes]
 
 
-def _uptime(clock: Clock) -> float:
-    """Seconds that all processes of this machine agree on, whatever has been done to the clocks of one."""
+def _kernel_time(clock: Clock) -> float:
+    """What the kernel's wall clock shows, whatever has been done to the clocks of this process.
+
+    In a time namespace the machine was booted at another time, and has been up for another time: the sum is the same.
+    """
     try:
-        with open("/proc/uptime", "rb") as file:
-            return float(file.read().split()[0])
-    except (OSError, ValueError, IndexError):
-        return clock.monotonic()
+        return _booted_at() + _uptime()
+    except (OSError, ValueError, StopIteration, IndexError):
+        return clock.monotonic()  # at least all processes of the machine agree on it
+
+
+def _booted_at() -> int:
+    with open("/proc/stat", "rb") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(b"btime "))
+
+
+def _uptime() -> float:
+    # A container may have a file of its own there that tells how long the container has been up (LXCFS).
+    if os.stat("/proc/uptime").st_dev != os.stat("/proc/self").st_dev:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    with open("/proc/uptime", "rb") as file:
+        return float(file.read().split()[0])

@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS trunk_members (
 ) WITHOUT ROWID;
 
 -- The nodes that are alive: where to ring, what they wait for, and how far they have read; `must_poll` is the errno of one
--- that cannot ring there, and `clock` its wall clock less the time that the machine has been up.
+-- that cannot ring there, and `clock` by how much its wall clock is ahead of the kernel's.
 CREATE TABLE IF NOT EXISTS trunk_nodes (
     node TEXT PRIMARY KEY,
     prefix TEXT NOT NULL,

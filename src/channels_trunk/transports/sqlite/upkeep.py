@@ -19,8 +19,8 @@ __all__ = ["FORGOTTEN_AFTER", "HEARTBEAT", "Upkeep"]
 HEARTBEAT = 5.0
 # No prefix may hold this.
 _NO_PREFIX = "*"
-# The year 2242.
-_LATEST = 2.0**33
+# No clock is wrong by more. 272 years.
+_LONGEST = 2.0**33
 # A node that has not been heard of for so long is forgotten: it stopped without a word, and no socket says so.
 FORGOTTEN_AFTER = 30.0
 _SOON = 0.1
@@ -176,7 +176,7 @@ class Upkeep:
         """What the other nodes, of any prefix, have written of their clocks."""
         rows = self._db.execute("SELECT clock FROM trunk_nodes WHERE node <> ?", (self._node,)).fetchall()
         # What a stranger wrote may be no time at all, and what is sent by it would live for ever.
-        return [clock for (clock,) in rows if isinstance(clock, float) and 0 <= clock < _LATEST]
+        return [clock for (clock,) in rows if isinstance(clock, float) and abs(clock) < _LONGEST]
 
     def forget_the_dead(self) -> None:
         """Forget processes that were killed; one ended by a signal is such, too."""
