@@ -43,14 +43,18 @@ def aside(call: Callable[[], object]) -> None:
 
 
 def work() -> None:
-    """Start the thread, if there is work and it is not at it; not in a signal handler, nor in a destructor."""
-    if _calls.empty() or not _busy.acquire(blocking=False):
-        return
-    try:
-        threading.Thread(target=_run, name=_NAME, daemon=True).start()
-    except RuntimeError:
-        # The interpreter is about to end, and no thread can be started any more.
-        _run()
+    """Start the thread, if there is work and it is not at it; not in a signal handler, nor in a destructor.
+
+    What interrupts this is put aside, too: it must not wait for a thread that is about to be started here.
+    """
+    with Within():
+        if _calls.empty() or not _busy.acquire(blocking=False):
+            return
+        try:
+            threading.Thread(target=_run, name=_NAME, daemon=True).start()
+        except RuntimeError:
+            # The interpreter is about to end, and no thread can be started any more.
+            _run()
 
 
 def drained(timeout: float) -> bool:
