@@ -1,6 +1,7 @@
 """Connections are cut, refused, or hang; what was accepted meanwhile comes afterwards, and every send ends in time."""
 
 import asyncio
+import shutil
 from functools import partial
 from typing import Any
 
@@ -30,8 +31,10 @@ from tests.integration.postgres.conftest import (
     works,
 )
 from tests.plugins.impatience import impatient
-from tests.plugins.servers.postgres import OwnPostgresFactory
+from tests.plugins.servers.postgres import Clusters, OwnPostgresFactory
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
+from tests.plugins.servers.process import find, private_folder
+from tools.server_table import NEWEST_POSTGRES
 
 
 def through(gate: Proxy, dsn: str) -> str:
@@ -140,6 +143,58 @@ async def test_a_group_that_is_joined_again_is_heard_though_its_leave_was_cut_of
     await there.group_send("group", HELLO)
     async with asyncio.timeout(20):
         assert await here.receive(channel) == HELLO
+
+
+async def test_a_queue_of_notifications_that_is_full_is_waited_for(
+    make_layer: MakeLayer, postgres_clusters: Clusters
+) -> None:
+    """It stays full when the session that held it has gone, until somebody asks how full it is."""
+    bundle = find(NEWEST_POSTGRES).resolve().parents[1]
+    with private_folder("postgres") as folder:
+        # The project may lie where the server's account cannot look.
+        program = shutil.copytree(bundle, folder / "program", symlinks=True) / "bin" / "postgres"
+        server = postgres_clusters.make(program, folder, {"max_notify_queue_pages": "64"})
+        server.start()
+        try:
+            await waits_for_room(make_layer, server.fresh_database())
+        finally:
+            server.close()
+
+
+async def waits_for_room(make_layer: MakeLayer, dsn: str) -> None:
+    """Fill the queue, see that the layer takes it for away, and that it goes on."""
+    here, there = make_layer(dsn, send_timeout=1), make_layer(dsn)
+    await works(here, there)
+    with psycopg.connect(dsn, autocommit=True) as idle:
+        idle.execute("LISTEN elsewhere")
+        idle.execute("BEGIN")
+        idle.execute("SELECT 1")
+        fill_the_queue(dsn)
+        with pytest.raises(TransportUnavailable, match="NOTIFY queue"):
+            await here.send(await there.new_channel(), HELLO)
+        await is_away(here)
+        receiving = asyncio.create_task(here.receive("jobs"))
+        await eventually(lambda: "54000" in here.health().detail, within=20)
+        assert not receiving.done()
+    await is_ok(here, within=30)
+    await there.send("jobs", HELLO)
+    assert await asyncio.wait_for(receiving, 20) == HELLO
+    await works(here, there)
+    for layer in (here, there):
+        await layer.close()  # before their server is gone
+
+
+def fill_the_queue(dsn: str) -> None:
+    """Until the server refuses."""
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+        fill_one_by_one(dsn)
+
+
+def fill_one_by_one(dsn: str) -> None:
+    """Never return."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for number in range(10_000):
+            connection.execute("SELECT pg_notify('elsewhere', %s || repeat('x', 7000))", [str(number)])
 
 
 async def test_a_group_is_joined_though_the_session_that_listens_is_cut_under_it(

@@ -1,39 +1,74 @@
 """What the server's refusals mean to the hub."""
 
+from enum import Enum
+
 from channels_trunk.exceptions import SchemaMismatch, TransportError, TransportUnavailable
 from channels_trunk.transports.base import Busy
 
 from .wire import ServerError
 
-__all__ = ["EMPTIED", "STALE", "is_lost", "refusal", "translated"]
+__all__ = ["EMPTIED", "MEANINGS", "STALE", "Meaning", "is_lost", "meaning_of", "refusal", "translated"]
+
+
+class Meaning(Enum):
+    """What is to be done about a refusal."""
+
+    AGAIN = "again at once"  # nothing was done
+    PASSES = "waits"  # the connections are made again, until it is over
+    BATCH = "refuses this one"  # and what else is sent goes on
+    PERSON = "ends the layer"  # until a person has mended it
+
 
 # Our own: the tables were emptied, by a crash or an operator; another session appends for this node.
 EMPTIED, STALE = "TK001", "TK002"
-# Nothing was done, and trying again may help: a deadlock, a lock, a timeout that the role has for its statements.
-_BUSY = {"40001", "40P01", "55P03", "57014"}
-# By class: connection, resources, the operator intervenes, internal; and a server that only reads, as a standby does.
-_AWAY = ("08", "53", "57", "58", "XX")
-_READ_ONLY = "25006"
+# By class, the first two characters, or by the whole SQLSTATE, which counts more. All others are for a person to mend.
+# docs/explanation/postgres-log.md says the same.
+MEANINGS = {
+    "08": Meaning.PASSES,  # the connection
+    "22": Meaning.BATCH,  # a value
+    "23": Meaning.BATCH,  # a constraint
+    "25006": Meaning.PASSES,  # a server that only reads, as a standby does
+    "25P03": Meaning.PASSES,  # sessions that were idle in a transaction, or too long in one
+    "25P04": Meaning.PASSES,
+    "40": Meaning.PASSES,  # the transaction was rolled back
+    "40001": Meaning.AGAIN,  # others were in the way
+    "40P01": Meaning.AGAIN,  # a deadlock
+    "53": Meaning.PASSES,  # disk, memory, connections
+    "54000": Meaning.PASSES,  # the queue of notifications is full
+    "55006": Meaning.PASSES,  # the database is being copied or dropped
+    "55P03": Meaning.AGAIN,  # a lock
+    "57": Meaning.PASSES,  # an operator
+    "57014": Meaning.AGAIN,  # a limit of time for statements, or somebody who cancels one
+    "58": Meaning.PASSES,  # the machine under the server
+    "72": Meaning.PASSES,  # a snapshot that is too old
+    "TK": Meaning.PASSES,
+    "XX": Meaning.PASSES,  # the server itself
+}
+
+
+def meaning_of(sqlstate: str) -> Meaning:
+    """What is to be done."""
+    return MEANINGS.get(sqlstate) or MEANINGS.get(sqlstate[:2]) or Meaning.PERSON
 
 
 def is_lost(error: ServerError) -> bool:
     """Whether the connection is of no use any more, or what it was opened for is gone: another open() will tell."""
-    return error.sqlstate[:2] not in {"22", "23"} and error.sqlstate not in _BUSY
+    return meaning_of(error.sqlstate) in {Meaning.PASSES, Meaning.PERSON}
 
 
 def translated(error: ServerError, where: str) -> Exception:
     """The error that the contract knows."""
-    if error.sqlstate in _BUSY:
+    if meaning_of(error.sqlstate) is Meaning.AGAIN:
         return Busy()
     return TransportUnavailable(f"{where}: {error} (SQLSTATE {error.sqlstate})")
 
 
 def refusal(error: ServerError, where: str) -> Exception:
     """While opening: what only a person can mend is no TransportUnavailable."""
-    state = error.sqlstate
-    if state in _BUSY:
+    state, meaning = error.sqlstate, meaning_of(error.sqlstate)
+    if meaning is Meaning.AGAIN:
         return Busy()
-    if state[:2] in _AWAY or state == _READ_ONLY:
+    if meaning is Meaning.PASSES:
         return TransportUnavailable(f"{where}: {error} (SQLSTATE {state})")
     if state == "42501":
         return TransportError(

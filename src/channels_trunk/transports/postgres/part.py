@@ -157,6 +157,8 @@ class Part:
     async def take_part(self) -> None:
         """Find out what was missed meanwhile, and begin to listen and to write."""
         upkeep, listener, kept = self.upkeep, self.listener, self._kept
+        # A queue of notifications that was full stays so until somebody asks: the server looks who has read only then.
+        await self.keeping.simple("SELECT pg_notification_queue_usage()")
         await upkeep.hold_alive_lock(self._first)
         place = await upkeep.find_place(kept.last)
         if kept.is_above(place):
