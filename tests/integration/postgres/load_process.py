@@ -22,7 +22,7 @@ WORKERS = 2
 LARGE_EVERY = 10
 LARGE = "x" * 9_000
 END = {"type": "end"}
-LIFETIME = 300  # whatever hangs
+LIFETIME = 600  # whatever hangs
 
 
 class Load:

@@ -163,14 +163,14 @@ async def test_a_queue_of_notifications_that_is_full_is_waited_for(
 
 async def waits_for_room(make_layer: MakeLayer, dsn: str) -> None:
     """Fill the queue, see that the layer takes it for away, and that it goes on."""
-    here, there = make_layer(dsn, send_timeout=1), make_layer(dsn)
+    here, there = make_layer(dsn), make_layer(dsn)
     await works(here, there)
     with psycopg.connect(dsn, autocommit=True) as idle:
         idle.execute("LISTEN elsewhere")
         idle.execute("BEGIN")
         idle.execute("SELECT 1")
         fill_the_queue(dsn)
-        with pytest.raises(TransportUnavailable, match="NOTIFY queue"):
+        with impatient(here, 3), pytest.raises(TransportUnavailable, match="NOTIFY queue"):
             await here.send(await there.new_channel(), HELLO)
         await is_away(here)
         receiving = asyncio.create_task(here.receive("jobs"))

@@ -15,7 +15,7 @@ import asyncio, json, sys
 from channels_trunk.layers import PostgresChannelLayer
 
 async def main():
-    layer = PostgresChannelLayer(dsn=sys.argv[1], send_timeout=30)
+    layer = PostgresChannelLayer(dsn=sys.argv[1], send_timeout=240)
     channel = await layer.new_channel()
     sys.stdin.readline()
     await layer.group_add("racers", channel)
@@ -30,7 +30,8 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.timeout(120)
+# Twenty interpreters at once take what time the machine has; whatever hangs ends with the test.
+@pytest.mark.timeout(300)
 async def test_twenty_processes_race_for_the_first_use(postgres_database: str) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     racers = [
@@ -64,7 +65,7 @@ async def test_twenty_processes_race_for_the_first_use(postgres_database: str) -
 async def line_of(racer: asyncio.subprocess.Process) -> str:
     """What it says next."""
     assert racer.stdout is not None
-    return (await asyncio.wait_for(racer.stdout.readline(), 60)).decode().strip()
+    return (await racer.stdout.readline()).decode().strip()
 
 
 def tables(dsn: str) -> set[str]:

@@ -43,7 +43,7 @@ def all_take_part(dsn: str) -> bool:
     return bool(processes == PROCESSES and read is not None and read > 20)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_a_server_that_crashes_under_load(own_postgres: OwnPostgresFactory) -> None:
     server = own_postgres()
     dsn = server.fresh_database()
