@@ -16,13 +16,26 @@ BETWEEN_PROCESSES = (
 )
 
 
-def on(database: DjangoDatabase) -> LayerUnderTest:
-    """The layer on a database that all tests share: each has a prefix of its own."""
+pytestmark = pytest.mark.timeout(300)
+
+
+def on(database: DjangoDatabase, *, scale: float = 0.25) -> LayerUnderTest:
+    """The layer on a database that all tests share: each has a prefix of its own.
+
+    On a server a batch takes five ways there and back, and each of them as long as a busy machine lets it wait.
+    """
     return LayerUnderTest(
         backend="channels_trunk.layers.DatabaseChannelLayer",
-        config={"database": database.alias, "prefix": f"suite {uuid.uuid4().hex}", "polling_interval": 0.01},
+        config={
+            "database": database.alias,
+            "prefix": f"suite {uuid.uuid4().hex}",
+            "polling_interval": 0.01,
+            "send_timeout": 20,
+        },
         django_settings=database.settings,
-        scale=0.25,
+        shortest_expiry=1,
+        scale=scale,
+        patience=4,
         threads=2,  # one for the hub's loop, one for Django's blocking calls
     )
 
@@ -44,10 +57,10 @@ class OnAServer(Suite):
 class TestPostgresByTheOrm(OnAServer):
     @pytest.fixture
     def layer_config(self, postgres_alias: DjangoDatabase) -> LayerUnderTest:
-        return on(postgres_alias)
+        return on(postgres_alias, scale=0.1)
 
 
 class TestMariaDbByTheOrm(OnAServer):
     @pytest.fixture
     def layer_config(self, mariadb_alias: DjangoDatabase) -> LayerUnderTest:
-        return on(mariadb_alias)
+        return on(mariadb_alias, scale=0.1)
