@@ -1,4 +1,7 @@
-"""The private RabbitMQ servers of a test run. They start slowly: each test here does all it can with one server."""
+"""The private RabbitMQ servers of a test run. They start slowly: each test here does all it can with one server.
+
+What needs servers of its own runs on the default version alone; `--rabbitmq` chooses another.
+"""
 
 import asyncio
 import contextlib
@@ -73,7 +76,6 @@ def test_it_listens_on_loopback_alone(rabbit: RabbitServer) -> None:
 
 # aiormq 6 leaves the writer of a connection that the broker ended to the collector.
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*StreamWriter.__del__")
-@on_every_rabbitmq
 async def test_what_an_administrator_does(own_rabbit: OwnRabbitFactory) -> None:
     server = own_rabbit()
     await closes_connections(server)
@@ -119,7 +121,6 @@ async def hangs(server: RabbitServer) -> None:
     await connection.close()
 
 
-@on_every_rabbitmq
 async def test_three_nodes_are_one_cluster(rabbit_cluster: RabbitClusterFactory) -> None:
     nodes = rabbit_cluster()
     assert len(nodes) == 3
