@@ -41,6 +41,8 @@ class ExpiryRules:
         for channel in await rig.each_kind(there):
             began = time.monotonic()
             await here.send(channel, OLD)
+            # An owner that is slow to answer counts as full, so a channel that is full does not show that OLD is there.
+            await self._brought(rig, sender=here, owner=there)
             await self._outlived_elsewhere(rig, began, sender=here, owner=there, channel=channel)
 
     @rule("expiry")
@@ -184,6 +186,16 @@ class ExpiryRules:
     async def _heard_by_group(self, sender: Node, group: str, waiting: "asyncio.Future[None]") -> bool:
         # Again and again: what is sent may expire before a machine that stands still has brought it.
         await sender.group_send(group, MARK)
+        return waiting.done()
+
+    async def _brought(self, rig: Rig, *, sender: Commands, owner: Peer) -> None:
+        channel = await owner.new_channel()
+        waiting = asyncio.ensure_future(owner.receive(channel))
+        await rig.eventually(partial(self._heard, sender, channel, waiting))
+
+    async def _heard(self, sender: Commands, channel: str, waiting: "asyncio.Future[Message]") -> bool:
+        # Again and again, as above.
+        await sender.has_room(channel, MARK)
         return waiting.done()
 
     async def _full(self, sender: Commands | Peer, channel: str) -> bool:
