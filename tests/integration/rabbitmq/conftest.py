@@ -45,7 +45,7 @@ async def make_layer(url: str) -> AsyncIterator[MakeLayer]:
 
     yield make
     for layer in layers:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await layer.close()
 
 
@@ -62,11 +62,11 @@ async def works(one: RabbitMQChannelLayer, other: RabbitMQChannelLayer) -> None:
         await reader.group_add("works", channel)
         await sender.send(channel, HELLO)
         await sender.group_send("works", HELLO)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert [await reader.receive(channel) for _ in range(2)] == [HELLO, HELLO]
         await reader.group_discard("works", channel)
         await sender.send("jobs", HELLO)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await reader.receive("jobs") == HELLO
 
 

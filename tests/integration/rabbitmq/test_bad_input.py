@@ -126,7 +126,7 @@ async def test_what_is_no_message_is_skipped(make_layer: MakeLayer, url: str) ->
             await other.basic_publish(body, exchange="asgi.groups", routing_key=f"!{node}", properties=properties)
             await other.basic_publish(body, routing_key="asgi.channel.jobs", properties=properties)
     await layer.send("jobs", {"type": "second"})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert [await layer.receive("jobs") for _ in range(2)] == [{"type": "first"}, {"type": "second"}]
     # To the node's queue and to that of the jobs: the one may be read later than the other.
     await eventually(lambda: layer.stats().skipped_frames_total == 10, within=20)

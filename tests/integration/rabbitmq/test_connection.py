@@ -39,7 +39,7 @@ async def test_what_was_accepted_while_the_connection_was_cut_is_delivered(
         await here.send(channel, {"type": "direct", "number": number})
         await here.group_send("group", {"type": "group", "number": number})
     gate.resume()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         received = [await there.receive(channel) for _ in range(100)]
     assert [message["number"] for message in received if message["type"] == "direct"] == list(range(50))
     assert [message["number"] for message in received if message["type"] == "group"] == list(range(50))
@@ -70,9 +70,9 @@ async def test_a_send_waits_while_reconnects_are_refused(
         await eventually(was_refused_again, within=3)
     assert not any(task.done() for task in sending)
     gate.resume()
-    await asyncio.wait_for(asyncio.gather(*sending), 30)
-    assert [await asyncio.wait_for(there.receive(channel), 20) for _ in range(2)] == [HELLO, {"type": "late"}]
-    assert await asyncio.wait_for(there.receive("jobs"), 20) == {"type": "late"}
+    await asyncio.wait_for(asyncio.gather(*sending), 60)
+    assert [await asyncio.wait_for(there.receive(channel), 60) for _ in range(2)] == [HELLO, {"type": "late"}]
+    assert await asyncio.wait_for(there.receive("jobs"), 60) == {"type": "late"}
 
 
 @pytest.mark.parametrize("reaches", [False, True], ids=["not sent", "sent"])
@@ -106,7 +106,7 @@ async def test_a_group_that_is_joined_again_is_heard_though_its_leave_was_cut_of
     await eventually(lambda: bool(cuts))
     await here.group_add("group", channel)
     await there.group_send("group", HELLO)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await here.receive(channel) == HELLO
 
 
@@ -122,7 +122,7 @@ async def test_a_broker_that_is_silent_is_noticed_by_heartbeats(
     await here.send(channel, HELLO)
     gate.cut()
     gate.resume()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await there.receive(channel) == HELLO
     assert there.stats().gaps_total == 0
     await works(here, there)
@@ -138,7 +138,7 @@ async def test_messages_that_come_again_after_a_cut_are_delivered_once(
         await here.send(channel, {"type": "one", "number": number})
         if number % 100 == 50:
             gate.cut()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         received = [await there.receive(channel) for _ in range(600)]
     assert [message["number"] for message in received] == list(range(600))
     await here.send(channel, {"type": "last"})
@@ -155,7 +155,7 @@ async def test_an_administrator_closes_all_connections(make_layer: MakeLayer, br
     await is_ok(here, there)
     assert await there.receive(channel) == HELLO
     await here.send("jobs", HELLO)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await waiting == HELLO
     assert there.stats().gaps_total == 0
     await works(here, there)
@@ -189,7 +189,7 @@ async def test_joins_under_way_when_the_connection_is_cut_hold_all_the_same(
     await asyncio.sleep(0)
     gate.cut()
     gate.resume()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*joining)
     for number in range(20):
         await here.group_send(f"group.{number}", {"type": "to", "number": number})
@@ -211,7 +211,7 @@ async def test_joins_and_leaves_while_connections_are_cut_and_groups_swept(
         if number % 50 == 25:
             gate.cut()
         await here.group_send(group, {"type": "to", "number": number})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert (await there.receive(channel))["number"] == number
         await there.group_discard(group, channel)
     assert there.stats().gaps_total == 0

@@ -28,7 +28,7 @@ async def test_another_program_sends_to_a_group(make_layer: MakeLayer, publisher
     await one.group_add("news", "worker")
     body = msgspec.msgpack.encode({**NEWS, "__asgi_group__": "news"})
     await publisher.basic_publish(body, exchange="asgi.groups", routing_key="news")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await one.receive(channels[0]) == NEWS
         assert await two.receive(channels[1]) == NEWS
         assert await two.receive("worker") == NEWS
@@ -41,7 +41,7 @@ async def test_another_program_sends_to_a_channel(make_layer: MakeLayer, publish
     message = {"type": "news"}
     body = msgspec.msgpack.encode({**message, "__asgi_channel__": channel})
     await publisher.basic_publish(body, exchange="asgi.groups", routing_key=f"!{node}")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await layer.receive(channel) == message
 
 
@@ -51,7 +51,7 @@ async def test_another_program_gives_work(make_layer: MakeLayer, publisher: aior
     body = msgspec.msgpack.encode({**NEWS, "__asgi_channel__": "jobs"})
     await layer.send("jobs", {"type": "made"})  # now there is a queue
     await publisher.basic_publish(body, routing_key="asgi.channel.jobs", mandatory=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await waiting == {"type": "made"}
         assert await layer.receive("jobs") == NEWS
 
@@ -62,7 +62,7 @@ async def test_channels_rabbitmqs_own_exchange(make_layer: MakeLayer, publisher:
     await layer.group_add("news", channel)
     body = msgspec.msgpack.encode({**NEWS, "__asgi_group__": "news"})
     await publisher.basic_publish(body, exchange="groups", routing_key="news")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await layer.receive(channel) == NEWS
 
 

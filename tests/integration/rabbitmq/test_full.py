@@ -48,7 +48,7 @@ async def test_a_quorum_queue_holds_little_more_than_its_capacity(make_layer: Ma
     layers = [make_layer(**config) for _ in range(processes)]
     accepted = sum(await asyncio.gather(*(burst(layer) for layer in layers)))
     assert CAPACITY <= accepted <= CAPACITY * (1 + processes)
-    got = [await asyncio.wait_for(layers[0].receive("jobs"), 20) for _ in range(accepted)]
+    got = [await asyncio.wait_for(layers[0].receive("jobs"), 60) for _ in range(accepted)]
     if processes == 1:
         numbers = [message["number"] for message in got]
         assert numbers == sorted(numbers)
@@ -65,5 +65,5 @@ async def test_what_is_sent_to_a_channel_and_its_group_in_one_batch_comes_in_ord
             for number in range(60)
         )
     )
-    got = [(await asyncio.wait_for(there.receive("jobs"), 20))["number"] for _ in range(60)]
+    got = [(await asyncio.wait_for(there.receive("jobs"), 60))["number"] for _ in range(60)]
     assert got == list(range(60))

@@ -24,9 +24,9 @@ async def members_get(sender: RabbitMQChannelLayer, reader: RabbitMQChannelLayer
     """Whether what is sent to the group comes to the normal channel."""
     await sender.group_send("group", HELLO)
     await sender.send(channel, MARK)  # behind it
-    got = [await asyncio.wait_for(reader.receive(channel), 20)]
+    got = [await asyncio.wait_for(reader.receive(channel), 60)]
     while got[-1] != MARK:
-        got.append(await asyncio.wait_for(reader.receive(channel), 20))
+        got.append(await asyncio.wait_for(reader.receive(channel), 60))
     return len(got) > 1
 
 
@@ -154,7 +154,7 @@ async def test_a_membership_stands_when_all_processes_were_gone_until_its_queue_
     await delete_queue(url, "asgi.channel.jobs")
     sender = make_layer()
     await sender.group_send("group", HELLO)
-    assert await asyncio.wait_for(make_layer().receive("jobs"), 20) == HELLO
+    assert await asyncio.wait_for(make_layer().receive("jobs"), 60) == HELLO
     assert sender.stats().gaps_total == 0
 
 
@@ -259,7 +259,7 @@ async def test_a_broker_that_has_lost_everything_is_a_gap_and_the_end_of_members
     await eventually(lambda: transport._members.next_end() == float("inf"))
     assert not await members_get(there, there)
     # On a slow machine that the note was lost is found later, and is one gap more.
-    while (got := await asyncio.wait_for(here.receive(channel), 20)) == gap:
+    while (got := await asyncio.wait_for(here.receive(channel), 60)) == gap:
         pass
     assert got == HELLO
     await there.group_add("group", "jobs")

@@ -129,7 +129,7 @@ async def test_as_many_names_are_remembered_as_are_in_use(
     broker = Broker(layer)
     assert len(broker.transport._workers._until) <= 3
     for name in names * 2:
-        assert await asyncio.wait_for(layer.receive(name), 20) == {"type": name}
+        assert await asyncio.wait_for(layer.receive(name), 60) == {"type": name}
     assert (await broker.noted()).channels.keys() == set(names)
 
 

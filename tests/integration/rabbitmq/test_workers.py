@@ -35,7 +35,7 @@ async def test_what_came_for_nobody_is_not_overtaken(make_layer: MakeLayer) -> N
         for part in range(3):
             await there.send("jobs", {**HELLO, "number": number, "part": part})
         await asyncio.sleep(HELD_SECONDS * (0.6 + 0.4 * number / ROUNDS))
-        got = [await asyncio.wait_for(here.receive("jobs"), 10) for _ in range(3)]
+        got = [await asyncio.wait_for(here.receive("jobs"), 60) for _ in range(3)]
         assert [message["part"] for message in got] == [0, 1, 2], f"round {number}"
 
 
@@ -72,9 +72,9 @@ async def test_what_is_being_acknowledged_when_the_connection_ends_is_lost_or_co
     await eventually(lambda: here.stats().gaps_total == 1, within=20)
     await is_ok(here)
     await there.send("jobs", {"type": "second"})
-    got = [await asyncio.wait_for(receiving, 20)]
+    got = [await asyncio.wait_for(receiving, 60)]
     if not was_heard:
-        got.append(await asyncio.wait_for(here.receive("jobs"), 20))
+        got.append(await asyncio.wait_for(here.receive("jobs"), 60))
     assert got == ([{"type": "second"}] if was_heard else [{"type": "first"}, {"type": "second"}])
     assert here.stats().gaps_total == 1
 
@@ -145,13 +145,13 @@ async def test_a_queue_that_cannot_be_reached_does_not_keep_the_process_from_its
         await is_ok(here)
         await in_its_loop(here, lambda _link: here._hub.transport.maintain())
         await there.group_send("workers", HELLO)
-        assert await asyncio.wait_for(here.receive("jobs"), 10) == HELLO
+        assert await asyncio.wait_for(here.receive("jobs"), 60) == HELLO
         assert here.stats().reconnects_total == 1
         # aiormq does not wait for the broker when it closes, and the queue goes with the connection.
         await holder.queue_delete("asgi.channel.locked")
     await in_its_loop(here, lambda _link: here._hub.transport.maintain())
     await there.group_send("workers", HELLO)
-    assert await asyncio.wait_for(here.receive("locked"), 10) == HELLO
+    assert await asyncio.wait_for(here.receive("locked"), 60) == HELLO
 
 
 async def test_what_goes_back_to_a_queue_that_cannot_be_reached_holds_up_no_other(
@@ -166,7 +166,7 @@ async def test_what_goes_back_to_a_queue_that_cannot_be_reached_holds_up_no_othe
         holder = await connection.channel()
         await holder.queue_declare("asgi.channel.locked", exclusive=True)
         await in_its_loop(here, lambda _link: transport.restore(claimed))
-        assert await asyncio.wait_for(there.receive("jobs"), 10) == HELLO
+        assert await asyncio.wait_for(there.receive("jobs"), 60) == HELLO
         await holder.queue_delete("asgi.channel.locked")
     await in_its_loop(here, lambda _link: transport.maintain())
-    assert await asyncio.wait_for(there.receive("locked"), 10) == HELLO
+    assert await asyncio.wait_for(there.receive("locked"), 60) == HELLO
