@@ -12,7 +12,7 @@ from channels_trunk.testing import Features, LayerUnderTest
 from channels_trunk.testing.loopback import loopback_server
 from channels_trunk.testing.model import Engine, ModelSuite
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = pytest.mark.timeout(900)
 
 
 class TestMemory(ModelSuite):

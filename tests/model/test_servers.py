@@ -13,7 +13,7 @@ from channels_trunk.testing.proxy import Proxy
 from tests.plugins.django_databases import DjangoDatabase
 from tests.plugins.servers import RabbitServer
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = pytest.mark.timeout(900)
 
 MakeProxy = Callable[[str, int], Proxy]
 

@@ -8,7 +8,7 @@
 
 from channels_trunk.testing.model.allowances import Allowance
 from channels_trunk.testing.model.reference import Difference, Reference
-from channels_trunk.testing.model.runner import Engine
+from channels_trunk.testing.model.stage import Engine
 from channels_trunk.testing.model.steps import (
     Add,
     Close,

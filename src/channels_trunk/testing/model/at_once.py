@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from channels_trunk.testing.layer import Message
 from channels_trunk.testing.model.ledger import ModelLedger, Sent
 from channels_trunk.testing.model.reference import Difference
+from channels_trunk.testing.model.stage import Stage
 from channels_trunk.testing.model.steps import (
     GROUPS,
     Add,
@@ -25,9 +25,6 @@ from channels_trunk.testing.model.steps import (
 from channels_trunk.testing.processes import PeerGone
 from channels_trunk.testing.waiting import eventually
 
-if TYPE_CHECKING:
-    from channels_trunk.testing.model.runner import Stage
-
 __all__ = ["RunAtOnce"]
 
 
@@ -38,7 +35,7 @@ class RunAtOnce:
     no node, and a kill, is made when so many steps have been made as stand before it.
     """
 
-    def __init__(self, stage: "Stage", programme: Programme, tag: str) -> None:
+    def __init__(self, stage: Stage, programme: Programme, tag: str) -> None:
         self._stage = stage
         self._programme = programme
         self._tag = stage.rig.name(tag)

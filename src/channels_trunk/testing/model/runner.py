@@ -1,15 +1,12 @@
 """Runs programmes on the nodes of one layer, and holds each step against the reference."""
 
 import asyncio
-import itertools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 from channels_trunk.testing.layer import Message
 from channels_trunk.testing.model.at_once import RunAtOnce
 from channels_trunk.testing.model.reference import GAP, Difference, Reference
+from channels_trunk.testing.model.stage import GAP_EVENT, SMALL, Stage
 from channels_trunk.testing.model.steps import (
     GROUPS,
     Add,
@@ -32,107 +29,36 @@ from channels_trunk.testing.model.steps import (
     owner_of,
 )
 from channels_trunk.testing.peers import Peer
-from channels_trunk.testing.processes import ProcessPeer
-from channels_trunk.testing.rig import Rig
 from channels_trunk.testing.waiting import eventually
 
-__all__ = ["SMALL", "Engine", "Run", "Stage"]
-
-SMALL = 3
-"""The capacity of the channels that hold few messages."""
-_GAP_EVENT = "gap"
-_SEND_TIMEOUT = 30
-CAPACITY = {"small*": SMALL, "*.small*": SMALL}
+__all__ = ["Run", "run_programme"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Engine:
-    """What a programme may do to the engine beneath the layer; what is left out is in no programme."""
+async def run_programme(stage: Stage, programme: Programme) -> None:
+    """Run a programme; raises Difference, naming the step."""
+    tag = f"r{next(stage.runs)}"
+    if programme.at_once:
+        try:
+            await RunAtOnce(stage, programme, tag).run()
+        except Exception as error:
+            raise Difference(_told(error)) from error
+    else:
+        await _run_in_turn(stage, programme, Run(stage, tag))
 
-    cut: Callable[[], object] | None = None
-    """Cut every connection to it; new ones are taken at once."""
-    ways_to_lose: dict[str, Callable[[], object]] = field(default_factory=dict)
-    """Have it lose everything that it holds for the layer."""
 
-
-class Stage:
-    """The nodes, which serve one programme after the other."""
-
-    def __init__(self, rig: Rig, engine: Engine, *, nodes: int = 3) -> None:
-        self.rig = rig
-        self.engine = engine
-        self.nodes: list[Peer] = []
-        self.within = 40.0
-        """How many seconds to wait for a message that has to come."""
-        self.gaps: list[int] = []
-        """How many gaps each node was right to count."""
-        self.expiry: float | None = None
-        self._config: dict[str, Any] = {}
-        self._count = nodes
-        self._runs = itertools.count(1)
-
-    async def open(self, *, expiry: float | None = None) -> None:
-        """Start the nodes."""
-        self._config = {"channel_capacity": CAPACITY} | ({} if expiry is None else {"expiry": expiry})
-        if self.rig.features.statistics:
-            # On a slow machine a call takes its time: only what never comes is a difference.
-            self._config |= {"gap_event": _GAP_EVENT, "send_timeout": _SEND_TIMEOUT}
-        self.expiry = expiry
-        self.nodes = await self.rig.peers(self._count, **self._config)
-        self.gaps = [0] * self._count
-
-    async def replace(self, node: int, *, kill: bool = False) -> None:
-        """End a node, in good order or not, and put another in its place."""
-        peer = self.nodes[node]
-        if kill:
-            assert isinstance(peer, ProcessPeer)
-            peer.kill()
-            await peer.gone()
-        else:
-            await peer.stop()
-        self.nodes[node] = await self.rig.peer(**self._config)
-        self.gaps[node] = 0
-
-    async def count_gaps(self) -> list[int]:
-        """Return how many gaps each node has counted."""
-        if not self.rig.features.statistics:
-            return self.gaps
-        return [(await node.call("stats"))["gaps_total"] for node in self.nodes]
-
-    async def renew_all(self) -> None:
-        """Replace every node, as nobody knows what a programme that failed has left behind."""
-        await self.close()
-        await self.open(expiry=self.expiry)
-
-    async def close(self) -> None:
-        """End every node."""
-        old, self.nodes = self.nodes, []
-        await asyncio.gather(*(peer.stop() for peer in old), return_exceptions=True)
-
-    async def run(self, programme: Programme) -> None:
-        """Run a programme; raises Difference, naming the step."""
-        tag = f"r{next(self._runs)}"
-        if programme.at_once:
-            try:
-                await RunAtOnce(self, programme, tag).run()
-            except Exception as error:
-                raise Difference(_told(error)) from error
-        else:
-            await self._run_in_turn(programme, Run(self, tag))
-
-    async def _run_in_turn(self, programme: Programme, run: "Run") -> None:
-        for index, step in enumerate([*programme.steps, None]):
-            where = "at the end" if step is None else f"at step {index}, {step!r}"
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(self.within * 3):
-                    await (run.end() if step is None else run.do(step))
-            except Exception as error:
-                if self.expiry is not None and began - run.since > self.expiry / 2:
-                    # A slow machine: what was not received may have been too old by now.
-                    await self.renew_all()
-                    return
-                raise Difference(f"{where}: {_told(error)}") from error
+async def _run_in_turn(stage: Stage, programme: Programme, run: "Run") -> None:
+    for index, step in enumerate([*programme.steps, None]):
+        where = "at the end" if step is None else f"at step {index}, {step!r}"
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(stage.within * 3):
+                await (run.end() if step is None else run.do(step))
+        except Exception as error:
+            if stage.expiry is not None and began - run.since > stage.expiry / 2:
+                # A slow machine: what was not received may have been too old by now.
+                await stage.renew_all()
+                return
+            raise Difference(f"{where}: {_told(error)}") from error
 
 
 class Run:
@@ -369,7 +295,7 @@ def _told(error: Exception) -> str:
 
 
 def _number(message: Message) -> int:
-    return GAP if message["type"] == _GAP_EVENT else int(message["number"])
+    return GAP if message["type"] == GAP_EVENT else int(message["number"])
 
 
 def _message(number: int) -> Message:

@@ -11,7 +11,8 @@ import pytest
 from channels_trunk.testing.features import Features, LayerUnderTest
 from channels_trunk.testing.model.programmes import Scope, draw_programme, shrunk
 from channels_trunk.testing.model.reference import Difference
-from channels_trunk.testing.model.runner import Engine, Stage
+from channels_trunk.testing.model.runner import run_programme
+from channels_trunk.testing.model.stage import Engine, Stage
 from channels_trunk.testing.model.steps import Programme
 from channels_trunk.testing.rig import Rig
 
@@ -88,7 +89,7 @@ def find_difference(
     async def look(stage: Stage, seed: str, scope: Scope, size: int) -> None:
         programme = draw_programme(seed, scope, size=size)
         try:
-            await stage.run(programme)
+            await run_programme(stage, programme)
         except Difference as difference:
             told = f"programme {seed}: {difference}\n"
             found.extend(filter(None, [await _explained(stage, programme, told) if shrink else told]))
@@ -128,7 +129,7 @@ def replay(
         stage.within = rig.seconds(stage.within)
         await stage.open()
         for _ in range(times):
-            await stage.run(programme)
+            await run_programme(stage, programme)
 
     rig.run(main, within=rig.seconds(600))
 
@@ -151,7 +152,7 @@ async def _explained(stage: Stage, programme: Programme, told: str) -> str | Non
     async def fails(shorter: Programme) -> bool:
         for _ in range(5 if shorter.at_once else 1):
             try:
-                await stage.run(shorter)
+                await run_programme(stage, shorter)
             except Difference as found:
                 await stage.renew_all()
                 if _kind(found) == kind:
