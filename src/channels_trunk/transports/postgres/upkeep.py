@@ -29,6 +29,13 @@ _VACUUM_AFTER = 2_000
 _TELLS_THE_TIME = 1.0
 # A mark that does not come back for so long means that the connection that LISTENs is dead. Seconds.
 _DEAF_AFTER = 15.0
+# Whether a row of {p}nodes is of a process that lives; %d is the place of the seconds that it may be silent.
+_ALIVE = (
+    "(seen_at > clock_timestamp() - $%d * interval '1 s' OR EXISTS (SELECT 1 FROM pg_locks l "
+    f"WHERE l.locktype = 'advisory' AND l.classid = {ALIVE_CLASS} AND l.objid::bigint = "
+    "(lock_key::bigint + 4294967296) %% 4294967296 AND l.objsubid = 2 AND l.granted "
+    "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())))"
+)
 
 
 class Place:
@@ -77,16 +84,10 @@ class Upkeep:
         )
         self._leave = Statement(names.fill("DELETE FROM {p}nodes WHERE node = $1"))
         self._mark = Statement(names.fill(f"SELECT pg_notify($1, 'mark ' || {HEAD}) FROM {{p}}state"))
-        alive = (
-            "(seen_at > clock_timestamp() - $%d * interval '1 s' OR EXISTS (SELECT 1 FROM pg_locks l "
-            f"WHERE l.locktype = 'advisory' AND l.classid = {ALIVE_CLASS} AND l.objid::bigint = "
-            "(lock_key::bigint + 4294967296) %% 4294967296 AND l.objsubid = 2 AND l.granted "
-            "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())))"
-        )
         self._peers = Statement(
-            names.fill(f"SELECT node FROM {{p}}nodes WHERE prefix = $1 AND node <> $2 AND {alive % 3}")
+            names.fill(f"SELECT node FROM {{p}}nodes WHERE prefix = $1 AND node <> $2 AND {_ALIVE % 3}")
         )
-        self._forget = Statement(names.fill(f"DELETE FROM {{p}}nodes WHERE node <> $1 AND NOT {alive % 2}"))
+        self._forget = Statement(names.fill(f"DELETE FROM {{p}}nodes WHERE node <> $1 AND NOT {_ALIVE % 2}"))
         self._rotate = Statement(names.fill("SELECT {p}rotate($1, $2, $3)"))
         # Only among the oldest: what is behind living messages is dropped when somebody claims.
         self._expired = Statement(
