@@ -57,10 +57,6 @@ class TestPostgresThroughPgBouncer(TestPostgres):
 
 class TestRabbitMQ(Cuts):
     options: ClassVar[dict[str, Any]] = {}
-    expected_failures = dict.fromkeys(
-        ("sending", "working"),
-        "a normal channel that was taken out of a group may be bound again for a moment by a node that reconnects",
-    )
 
     @pytest.fixture
     def url(self, rabbit: RabbitServer) -> str:

@@ -1,23 +1,26 @@
 """Normal channels as members of groups: who is one is what the broker's notes say, and nobody makes it otherwise."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiormq
 import pytest
 
+from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
 from channels_trunk.testing.proxy import Proxy
-from channels_trunk.transports.rabbitmq.ledger import Ledger, Notes
+from channels_trunk.transports.rabbitmq.errors import AmqpError
 from channels_trunk.transports.rabbitmq.members import Members
 from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, ProxyFactory, is_away, is_ok, through
 from tests.plugins.servers import RabbitServer, on_every_rabbitmq
 
 pytestmark = on_every_rabbitmq
 MARK = {"type": "mark"}
+WAITS_FOR_OTHERS = 1.0  # seconds; who has not ended by then is taken to wait
 
 
 async def members_get(sender: RabbitMQChannelLayer, reader: RabbitMQChannelLayer, channel: str = "jobs") -> bool:
@@ -158,48 +161,129 @@ async def test_a_membership_stands_when_all_processes_were_gone_until_its_queue_
     assert sender.stats().gaps_total == 0
 
 
-class Meanwhile:
-    """Does something just after a process has read the notes for the first time."""
+class Held:
+    """A process stands still before it binds and unbinds what the notes say, which it has read.
 
-    def __init__(self, layer: RabbitMQChannelLayer, do: Callable[[], Awaitable[None]]) -> None:
-        self._read = Ledger.read
-        self._loop = asyncio.get_running_loop()
-        self._ledger = layer._hub.transport._ledger  # type: ignore[attr-defined]
-        self._do: Callable[[], Awaitable[None]] | None = do
+    If somebody has ended something meanwhile, it stands still once more when it has bound and unbound.
+    """
 
-    async def read(self, ledger: Ledger, **how: Any) -> Notes:
-        notes = await self._read(ledger, **how)
-        if ledger is self._ledger and self._do is not None:
-            do, self._do = self._do, None
+    def __init__(self, layer: RabbitMQChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._members = layer._hub.transport._members  # type: ignore[attr-defined]
+        self._apply = Members._apply
+        self._stands, self._may_go, self._has_done, self._may_end = (threading.Event() for _ in range(4))
+        held = self
 
-            async def doing() -> None:
-                await do()
+        async def apply(members: Members, *args: Any) -> None:
+            if members is not held._members:
+                await held._apply(members, *args)
+                return
+            held._stands.set()
+            await eventually(held._may_go.is_set)
+            await held._apply(members, *args)
+            held._has_done.set()
+            await eventually(held._may_end.is_set)
 
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(doing(), self._loop))
-        return notes
+        monkeypatch.setattr(Members, "_apply", apply)
+
+    async def stands(self) -> None:
+        await eventually(self._stands.is_set)
+
+    async def overtake(self, do: Callable[[], Awaitable[None]]) -> None:
+        """Call while it stands; return when that has ended, which may be when the process has done its part."""
+        await self.stands()
+        done = asyncio.ensure_future(do())
+        await asyncio.wait({done}, timeout=WAITS_FOR_OTHERS)
+        if not done.done():
+            self.go_on()
+        await done
+        self._may_go.set()
+        await eventually(self._has_done.is_set)
+
+    def go_on(self) -> None:
+        self._may_go.set()
+        self._may_end.set()
 
 
-async def test_what_is_ended_while_others_look_does_not_come_back(
+async def add(layer: RabbitMQChannelLayer) -> None:
+    await layer.group_add("group", "jobs")
+
+
+@pytest.mark.parametrize("end", [discard, flush])
+async def test_what_is_ended_while_another_is_about_to_bind_it_does_not_come_back(
+    make_layer: MakeLayer,
+    proxy: ProxyFactory,
+    broker: RabbitServer,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[RabbitMQChannelLayer], Awaitable[None]],
+) -> None:
+    """The other comes back to the broker, and has read the notes before."""
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(host=through(gate, url)), make_layer()
+    await here.group_add("group", "jobs")
+    assert await members_get(there, there)
+    held = Held(here, monkeypatch)
+    await come_back(gate, here)
+    looking = asyncio.ensure_future(look(here))
+    await held.overtake(lambda: end(there))
+    assert not await members_get(there, there)
+    held.go_on()
+    await looking
+    assert not await members_get(there, there)
+
+
+async def test_what_is_begun_while_another_is_about_to_unbind_it_stands(
     make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = make_layer(), make_layer()
     await here.group_add("group", "jobs")
-    await there.new_channel()
-    meanwhile = Meanwhile(there, lambda: here.group_discard("group", "jobs"))
-    monkeypatch.setattr(Ledger, "read", lambda ledger, **how: meanwhile.read(ledger, **how))
-    await look(there, thoroughly=True)
-    assert not await members_get(here, here)
-
-
-async def test_what_is_begun_while_others_look_stands(make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, there = make_layer(), make_layer()
-    await here.group_add("group", "jobs")
     await here.group_discard("group", "jobs")
     await there.new_channel()
-    meanwhile = Meanwhile(there, lambda: here.group_add("group", "jobs"))
-    monkeypatch.setattr(Ledger, "read", lambda ledger, **how: meanwhile.read(ledger, **how))
-    await look(there, thoroughly=True)
+    held = Held(there, monkeypatch)
+    looking = asyncio.ensure_future(look(there, thoroughly=True))
+    await held.overtake(lambda: add(here))
     assert await members_get(here, here)
+    held.go_on()
+    await looking
+    assert await members_get(here, here)
+
+
+async def test_nobody_waits_for_who_was_cut_off_while_it_bound(
+    make_layer: MakeLayer, proxy: ProxyFactory, broker: RabbitServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = proxy(broker.host, broker.port)
+    here, there = make_layer(host=through(gate, url)), make_layer()
+    await here.group_add("group", "jobs")
+    await there.new_channel()
+    held = Held(here, monkeypatch)
+    looking = asyncio.ensure_future(look(here, thoroughly=True))
+    await held.stands()
+    gate.refuse()
+    gate.cut()
+    await there.group_discard("group", "jobs")
+    assert not await members_get(there, there)
+    held.go_on()
+    gate.resume()
+    await asyncio.wait({looking})
+    assert isinstance(looking.exception(), AmqpError)
+    assert not await members_get(there, there)
+
+
+async def test_who_cannot_wait_until_another_has_bound_is_told_so(
+    make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = make_layer(), make_layer(send_timeout=2.0)
+    await here.group_add("group", "jobs")
+    await there.new_channel()
+    held = Held(here, monkeypatch)
+    looking = asyncio.ensure_future(look(here, thoroughly=True))
+    await held.stands()
+    with pytest.raises(TransportUnavailable):
+        await there.group_discard("group", "jobs")
+    held.go_on()
+    await looking
+    await there.group_discard("group", "jobs")
+    assert not await members_get(there, there)
 
 
 @pytest.mark.parametrize("end", [discard, flush])

@@ -149,3 +149,14 @@ async def test_a_queue_that_cannot_be_looked_at_keeps_its_note_and_the_connectio
         await holder.queue_delete("asgi.channel.locked")
     assert (await broker.noted()).channels.keys() == {"locked"}
     assert layer.stats().reconnects_total == 0
+
+
+async def test_many_notes_are_read_to_the_end(make_layer: MakeLayer) -> None:
+    """The broker delivers them in pieces, and in between says how many there are."""
+    layer = make_layer()
+    await layer.send("job", {"type": "go"})
+    broker = Broker(layer)
+    names = [f"job-{number}" for number in range(3000)]
+    await asyncio.gather(*map(broker.note, names))
+    for _ in range(3):
+        assert (await asyncio.wait_for(broker.noted(), 20)).channels.keys() == {"job", *names}

@@ -1,21 +1,26 @@
 """Notes on the broker of what it cannot be asked: which normal channels there are, and their groups until when.
 
 A queue of notes. To add one needs no lock; to read them all, one node at a time is the queue's exclusive consumer, and
-writes them back in short. Of two notes about one membership, the one that the broker has had later holds, whatever time
-it was where they were written. What was written back holds less than either: it is what older notes said.
+writes them back in short. It stays that while it does what they say: who adds a note and then sees no consumer knows
+that whoever does something by the notes from now on has read his.
+
+Of two notes about one membership, the one that the broker has had later holds, whatever time it was where they were
+written. What was written back holds less than either: it is what older notes said.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import msgspec
 
 from .channel import Channel, Delivery
 from .errors import ACCESS_REFUSED, NOT_FOUND, AmqpError
 from .link import Link
-from .post import what_arrived
+from .post import BLOCKED_SHARE, what_arrived
 from .publishing import Publication
 from .topology import LEDGER_TYPE
 from .wire import Properties
@@ -25,6 +30,7 @@ __all__ = ["Ledger", "Membership", "Notes"]
 Membership = tuple[str, str]
 """Group and normal channel."""
 _LOCKED_RETRY = 0.05
+_TAKEN_RETRY = 0.01
 _GONE = -1.0
 _TAG = "ledger"
 
@@ -137,37 +143,72 @@ class Ledger:
             self._is_declared = False  # somebody has deleted it
         raise AmqpError(f"there is no queue {self._spec.name}")
 
-    async def read(self, *, end_members: bool = False) -> Notes:
-        """Read everything and write it back in short; with `end_members`, that every membership is over."""
-        while True:
+    async def read(self) -> Notes:
+        """Read everything and write it back in short."""
+        async with self.taken() as (_, notes):
+            return notes
+
+    @asynccontextmanager
+    async def taken(self, *, end_members: bool = False) -> AsyncIterator[tuple[Channel, Notes]]:
+        """Read everything and write it back in short; with `end_members`, that every membership is over.
+
+        Nobody else can until the end, or until the AMQP channel is closed, which is to be used for what the notes say:
+        what it was asked for is done before another can take them, though this process may be killed.
+        """
+        is_mine = False
+        while not is_mine:
             await self._declare()
             try:
                 async with self._link.scratch() as channel:
-                    return await self._read(channel, end_members=end_members)
+                    notes = await self._read(channel, end_members=end_members)
+                    is_mine = True
+                    yield channel, notes
             except AmqpError as error:
+                if is_mine:
+                    raise
                 if error.code == NOT_FOUND and self._is_declared and not self._link.connection.is_over:
                     self._is_declared = False  # somebody has deleted it
                 elif error.code != ACCESS_REFUSED:
                     raise
                 else:
-                    await asyncio.sleep(_LOCKED_RETRY)  # another node reads them now
+                    await asyncio.sleep(_LOCKED_RETRY)  # another node has them now
+
+    @asynccontextmanager
+    async def untaken(self) -> AsyncIterator[Channel]:
+        """When nobody has taken the notes: whoever does from now on finds what was noted before. An AMQP channel."""
+        loop, patience = asyncio.get_running_loop(), self._link.settings.send_timeout * BLOCKED_SHARE
+        end = loop.time() + patience
+        while True:
+            async with self._link.scratch() as channel:
+                _, consumers = await channel.declare_queue(self._spec, passive=True)
+                if not consumers:
+                    yield channel
+                    return
+            if loop.time() > end:
+                raise AmqpError(
+                    f"another process sees to the members of groups, and has not ended in {patience:.3g} s; if it "
+                    "stands still, RabbitMQ ends its connection when heartbeats are missing"
+                )
+            await asyncio.sleep(_TAKEN_RETRY)
 
     async def _read(self, channel: Channel, *, end_members: bool) -> Notes:
         found: list[Delivery] = []
-        enough = asyncio.Event()
-        expected = 0
+        complete = asyncio.Event()
+        last = Properties(LEDGER_TYPE, uuid4().hex.encode())
 
         def receive(delivery: Delivery) -> None:
             found.append(delivery)
-            if len(found) >= expected > 0:
-                enough.set()
+            if delivery.properties.message_id == last.message_id:
+                complete.set()
 
-        # Once this is answered, nobody else takes any; before, messages that another had are back.
+        # Once this is answered, nobody else takes any; before, messages that another had are back. How many there are
+        # cannot be asked for: the answer overtakes some that are being delivered. So a last one says that it is.
         await channel.consume(self._spec.name, _TAG, receive, exclusive=True)
-        messages, _ = await channel.declare_queue(self._spec, passive=True)
-        expected = len(found) + messages
-        if len(found) < expected:
-            await enough.wait()
+        end = Publication("", self._spec.name, last, msgspec.msgpack.encode(_Note(0.0, "")), must_arrive=True)
+        outcome = what_arrived(await self._link.publisher.publish([end]), [end])
+        if outcome.refused or outcome.lost:
+            raise AmqpError(f"queue {self._spec.name} takes nothing now")
+        await complete.wait()
         # What is written back comes to this consumer, too, and is not to be acknowledged.
         old = tuple(found)
         notes = Notes()
@@ -175,10 +216,8 @@ class Ledger:
             notes.add(_decoded(delivery.body))
         remember = self._link.settings.topology.queue_expires / 2
         notes.settle(self._link.context.clock.wall(), remember=remember, end_members=end_members)
-        if old:
-            await self._write(_shortened(notes))
-            channel.ack(old[-1].tag, multiple=True)
-        await channel.cancel(_TAG)
+        await self._write(_shortened(notes))
+        channel.ack(old[-1].tag, multiple=True)
         return notes
 
 

@@ -5,7 +5,7 @@ when to look at the notes: no binding is ever made from memory, as others may ha
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from itertools import islice
 
 from channels_trunk.aside import logger
@@ -23,6 +23,7 @@ __all__ = ["Members"]
 _LONG_AGO = 2
 # At once: each look is a question to the broker.
 _MOST_LOOKED_FOR = 200
+_MOST_ASKED_AT_ONCE = 100
 # Seconds that it may hold a node up to have all bindings there before it takes part; it goes on afterwards.
 _RESTORE_WITHIN = 2.0
 # As many processes as there are may want to read the notes, one after the other; who does not get to it comes later.
@@ -41,14 +42,13 @@ class Members:
 
     async def bind(self, link: Link, workers: Workers, ledger: Ledger, *, membership: Membership, ends: float) -> None:
         """Make a normal channel a member."""
-        group, channel = membership
+        _, channel = membership
         await workers.declare([channel])
         await ledger.note_member(membership, ends)
-        topology = link.settings.topology
         for is_last in (False, True):
             try:
-                async with link.scratch() as lane:
-                    await lane.bind(topology.channel_queue_name(channel), topology.groups_exchange, group)
+                async with ledger.untaken() as lane:
+                    await self._bind_one(lane, link, membership)
             except AmqpError as error:
                 if error.code != NOT_FOUND or is_last:
                     raise
@@ -62,14 +62,12 @@ class Members:
         """Take a normal channel out of a group, whoever put it in."""
         self._ends.pop(membership, None)
         await ledger.note_member(membership, 0.0)
-        async with link.scratch() as lane:
+        async with ledger.untaken() as lane:
             await self._unbind_one(lane, link, membership)
 
-    async def purge(self, link: Link, ledger: Ledger) -> None:
+    async def purge(self, link: Link, workers: Workers, ledger: Ledger) -> None:
         """Empty every normal channel, and end every membership."""
-        notes = await ledger.read(end_members=True)
-        self._ends.clear()
-        await self._each(link, notes.of_members, self._unbind_one)
+        notes = await self._until_settled(link, workers, ledger, everything=False, lost=[], end_members=True)
         for channel in notes.channels:
             try:
                 async with link.scratch() as lane:
@@ -138,69 +136,85 @@ class Members:
             raise
 
     async def _until_settled(
-        self, link: Link, workers: Workers, ledger: Ledger, *, everything: bool, lost: list[str]
+        self,
+        link: Link,
+        workers: Workers,
+        ledger: Ledger,
+        *,
+        everything: bool,
+        lost: list[str],
+        end_members: bool = False,
     ) -> Notes:
-        """Bind and unbind until the notes, when they are read again, say what was done.
+        """Bind and unbind what the notes say, and have them to oneself meanwhile.
 
-        Whoever notes something meanwhile does it himself: afterwards, and then all is well, or before, and then his
-        note is read here.
+        Whoever notes something meanwhile waits, and then does it himself. If what was read before were done later, a
+        membership could be back that had been ended.
         """
         mine = set(self._ends)  # noted before the notes are read
         if not mine and not await ledger.is_there():
             return Notes()
-        done: dict[Membership, bool] = {}
+        seen: dict[str, bool] = {}  # channels, and whether their queues could be reached
+        refused: set[Membership] = set()
         while True:
-            notes = await ledger.read()
-            bindings = notes.bindings()
-            for group, channel in mine - bindings.keys() - done.keys():
-                bindings[group, channel] = False
-                lost.append(f"RabbitMQ lost the note that normal channel {channel} is in group {group}")
-            due = {
-                key: is_member
-                for key, is_member in bindings.items()
-                if done.get(key) is not is_member and (everything or not is_member or key in done)
-            }
-            if not due:
-                break
-            lost += await self._apply(link, workers, due)
-            done |= due
+            due: dict[Membership, bool] = {}
+            try:
+                async with ledger.taken(end_members=end_members) as (lane, notes):
+                    end_members = False
+                    due = self._due(notes, everything=everything, mine=mine, lost=lost)
+                    new = {channel for (_, channel), is_member in due.items() if is_member} - seen.keys()
+                    if not new:
+                        for key in [key for key in due if key in refused or (due[key] and not seen[key[1]])]:
+                            del due[key]
+                        await self._apply(lane, link, due)
+                        break
+            except AmqpError as error:
+                if not due:
+                    raise
+                # The others at another try: the AMQP channel is closed, and others may have the notes.
+                membership = next(iter(due))
+                self._put_off(link, "normal channel {1} in group {0}".format(*membership), error)
+                refused.add(membership)
+            else:
+                # Without the notes, as it takes its time.
+                await self._see_to_queues(link, workers, new, seen, lost)
         members = notes.members
         self._ends = {
             key: members.get(key, ends) for key, ends in self._ends.items() if key in members or key not in mine
         }
         return notes
 
-    async def _apply(self, link: Link, workers: Workers, bindings: Mapping[Membership, bool]) -> list[str]:
-        lost: list[str] = []
-        reached: set[str] = set()
+    def _due(self, notes: Notes, *, everything: bool, mine: set[Membership], lost: list[str]) -> dict[Membership, bool]:
+        bindings = notes.bindings()
+        for group, channel in sorted(mine - bindings.keys()):
+            bindings[group, channel] = False
+            reason = f"RabbitMQ lost the note that normal channel {channel} is in group {group}"
+            if reason not in lost:
+                lost.append(reason)
+        return {key: is_member for key, is_member in bindings.items() if everything or not is_member}
+
+    async def _see_to_queues(
+        self, link: Link, workers: Workers, channels: Iterable[str], seen: dict[str, bool], lost: list[str]
+    ) -> None:
         topology = link.settings.topology
-        for channel in sorted({channel for (_, channel), is_member in bindings.items() if is_member}):
+        for channel in sorted(channels):
             try:
                 if not await link.has_queue(topology.channel_queue_name(channel)):
                     lost.append(f"RabbitMQ no longer had the queue of normal channel {channel}, a member of groups")
                 await workers.renew(channel)
             except AmqpError as error:
                 self._put_off(link, f"normal channel {channel}", error)
+                seen[channel] = False
             else:
-                reached.add(channel)
-        await self._each(link, [key for key, is_member in bindings.items() if not is_member], self._unbind_one)
-        members = [key for key, is_member in bindings.items() if is_member and key[1] in reached]
-        await self._each(link, members, self._bind_one)
-        return lost
+                seen[channel] = True
 
-    async def _each(
-        self, link: Link, memberships: Iterable[Membership], do: Callable[[Channel, Link, Membership], Awaitable[None]]
-    ) -> None:
-        """Over one AMQP channel, but for those that are refused, which close it."""
-        left = list(memberships)[::-1]
-        while left:
-            try:
-                async with link.scratch() as lane:
-                    while left:
-                        await do(lane, link, left[-1])
-                        left.pop()
-            except AmqpError as error:
-                self._put_off(link, "normal channel {1} in group {0}".format(*left.pop()), error)
+    async def _apply(self, lane: Channel, link: Link, due: dict[Membership, bool]) -> None:
+        """Leave in `due` what is not done; the first of it is what was refused."""
+        while due:
+            some = list(islice(due.items(), _MOST_ASKED_AT_ONCE))
+            answers = [(self._bind_one if is_member else self._unbind_one)(lane, link, key) for key, is_member in some]
+            for (key, _), answer in zip(some, answers, strict=True):
+                await answer
+                del due[key]
 
     def _put_off(self, link: Link, what: str, error: AmqpError) -> None:
         """Its queue's node of a cluster may be down, which must not keep the process from all others."""
@@ -209,13 +223,13 @@ class Members:
         logger.warning("RabbitMQ cannot be asked for %s now, and will be again: %s", what, error)
         self._is_doubtful = True
 
-    async def _bind_one(self, lane: Channel, link: Link, membership: Membership) -> None:
+    def _bind_one(self, lane: Channel, link: Link, membership: Membership) -> Awaitable[None]:
         topology = link.settings.topology
-        await lane.bind(topology.channel_queue_name(membership[1]), topology.groups_exchange, membership[0])
+        return lane.bind(topology.channel_queue_name(membership[1]), topology.groups_exchange, membership[0])
 
-    async def _unbind_one(self, lane: Channel, link: Link, membership: Membership) -> None:
+    def _unbind_one(self, lane: Channel, link: Link, membership: Membership) -> Awaitable[None]:
         topology = link.settings.topology
-        await lane.unbind(topology.channel_queue_name(membership[1]), topology.groups_exchange, membership[0])
+        return lane.unbind(topology.channel_queue_name(membership[1]), topology.groups_exchange, membership[0])
 
     # --- notes of channels that are gone
 

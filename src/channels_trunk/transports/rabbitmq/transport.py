@@ -332,7 +332,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         """Empty the normal channels, and end their memberships."""
         link = self._there()
         with self._translating(link):
-            await self._members.purge(link, self._ledger)
+            await self._members.purge(link, self._workers, self._ledger)
 
     async def drop(self) -> None:
         """Have what consumers brought, and nobody claimed, and forget it."""
