@@ -156,7 +156,7 @@ class Part:
 
     async def take_part(self) -> None:
         """Find out what was missed meanwhile, and begin to listen and to write."""
-        upkeep, listener, kept = self.upkeep, self.listener, self._kept
+        upkeep, kept = self.upkeep, self._kept
         # A queue of notifications that was full stays so until somebody asks: the server looks who has read only then.
         await self.keeping.simple("SELECT pg_notification_queue_usage()")
         await upkeep.hold_alive_lock(self._first)
@@ -164,12 +164,12 @@ class Part:
         if kept.is_above(place):
             await upkeep.leap(kept.position)
             place = await upkeep.find_place(kept.last)
-        listener.position = kept.where_to_go_on(place)
-        # Before the log is looked at: whoever empties it from now on waits for this node.
-        await upkeep.register(listener.position)
+        # Before the log is looked at: whoever empties it from now on waits for this node. The listener's own position
+        # stays in front of a gap until that is told: if this fails, the next open() has to find it.
+        await upkeep.register(kept.where_to_go_on(place))
         place = await upkeep.find_place(kept.last)
         gap = kept.what_was_missed(place)
-        kept.position = listener.position = kept.where_to_go_on(place)
+        kept.position = self.listener.position = kept.where_to_go_on(place)
         if kept.place is not None and place.epoch != kept.place.epoch:
             kept.moves.clear()  # numbers of transactions may come again after a crash
             kept.unanswered.lose()

@@ -64,6 +64,54 @@ def test_a_node_that_comes_for_the_first_time_has_missed_nothing() -> None:
     assert Kept().where_to_go_on(Place(1, 5, 9)) == 9
 
 
+def make_joining(kept: Kept, gaps: list[str], *, found: Place, fails_at: str) -> Part:
+    """A part that comes to the log again; what it asks at one of its steps fails."""
+    sink = SimpleNamespace(lost=None, gap=gaps.append)
+    part: Any = Part(PostgresSettings("dbname=mysite"), SimpleNamespace(sink=sink), kept, Reading())  # type: ignore[arg-type]
+    asked: list[str] = []
+
+    def answers(step: str, answer: Any = None) -> Any:
+        async def ask(*_arguments: Any) -> Any:
+            asked.append(step)
+            if f"{step} {asked.count(step)}" == fails_at:
+                raise TransportUnavailable("the server went")
+            return answer
+
+        return ask
+
+    for line in ("keeping", "writing", "listening"):
+        wire = SimpleNamespace(simple=answers("simple"), wire=answers(line), close=lambda: None)
+        setattr(part, line, wire)
+    part.listener = SimpleNamespace(position=kept.position, stop=lambda: None)
+    part.writer = SimpleNamespace(log_ends_at=lambda _head: None)
+    part.queues = SimpleNamespace(settle=answers("settle"))
+    part.upkeep = SimpleNamespace(
+        hold_alive_lock=answers("lock"),
+        register=answers("register"),
+        find_place=answers("find_place", found),
+        leap=answers("leap"),
+    )
+    part._first = None
+    made: Part = part
+    return made
+
+
+@pytest.mark.parametrize("found", [Place(1, 9, 12), Place(2, 9, 12)], ids=["emptied", "epoch"])
+@pytest.mark.parametrize(
+    "fails_at", ["find_place 1", "register 1", "find_place 2", "writing 1", "listening 1", "settle 1"]
+)
+async def test_a_gap_is_told_once_though_the_server_goes_while_it_is_looked_for(fails_at: str, found: Place) -> None:
+    kept, gaps = Kept(), list[str]()
+    kept.place, kept.position = Place(1, 1, 7), 7
+    part = make_joining(kept, gaps, found=found, fails_at=fails_at)
+    with pytest.raises(TransportUnavailable):
+        await part.take_part()
+    await part.close(leave=False)
+    await make_joining(kept, gaps, found=found, fails_at="").take_part()
+    assert len(gaps) == 1
+    assert kept.position == 8
+
+
 async def test_a_group_is_asked_for_while_the_connections_are_closed() -> None:
     """The hub's thread closes them at any moment, and a caller's thread asks."""
 
