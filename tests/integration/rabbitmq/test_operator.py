@@ -11,6 +11,12 @@ from channels.exceptions import ChannelFull
 from channels_trunk.exceptions import TransportError, TransportUnavailable
 from channels_trunk.testing import eventually
 from channels_trunk.testing.commands import in_thread
+from channels_trunk.transports.rabbitmq.errors import AmqpError
+from channels_trunk.transports.rabbitmq.ledger import Ledger
+from channels_trunk.transports.rabbitmq.link import Link
+from channels_trunk.transports.rabbitmq.members import Members
+from channels_trunk.transports.rabbitmq.place import Place
+from channels_trunk.transports.rabbitmq.workers import Workers
 from tests.integration.claimed_ahead import held, take, work_until_ahead
 from tests.integration.rabbitmq.conftest import (
     HELLO,
@@ -48,6 +54,61 @@ async def test_a_deleted_node_queue_is_a_gap(make_layer: MakeLayer, broker: Rabb
     await works(here, there)
     names = [row[0] for row in await in_thread(lambda: listed(broker, url, "queues", "name"))]
     assert f"asgi.node.{node}.2" in names
+
+
+async def test_a_gap_is_said_though_the_process_is_cut_off_again_before_it_takes_part(
+    make_layer: MakeLayer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its new queue has the mark by then, which says that nothing was lost."""
+    layer = make_layer(gap_event="gap.said")
+    channel = await layer.new_channel()
+    await layer.group_add("group", channel)
+    restore, attempts = Members.restore, []
+
+    async def cut_off_at_first(members: Members, link: Link, workers: Workers, ledger: Ledger) -> None:
+        attempts.append(link)
+        if len(attempts) == 1:
+            link.connection.abort()
+            raise AmqpError("the connection was lost")
+        await restore(members, link, workers, ledger)
+
+    monkeypatch.setattr(Members, "restore", cut_off_at_first)
+    async with await aiormq.connect(url) as connection:
+        await (await connection.channel()).queue_delete(f"asgi.node.{layer.stats().node}.1")
+    await eventually(lambda: attempts)
+    await is_ok(layer)
+    await layer.send(channel, HELLO)
+    assert [await asyncio.wait_for(layer.receive(channel), 60) for _ in range(2)] in (
+        [{"type": "gap.said"}, HELLO],
+        [HELLO, {"type": "gap.said"}],
+    )
+    assert layer.stats().gaps_total == 1
+    # And it hears what is sent to its groups.
+    await layer.group_send("group", HELLO)
+    assert await asyncio.wait_for(layer.receive(channel), 60) == HELLO
+
+
+async def test_a_gap_that_maintenance_finds_is_said_though_it_is_cut_off(
+    make_layer: MakeLayer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = make_layer(gap_event="gap.said")
+    channel = await layer.new_channel()
+    await layer.group_add("group", channel)
+    probe, attempts = Place._probe, []
+
+    async def cut_off_at_first(place: Place, link: Link) -> None:
+        attempts.append(link)
+        if len(attempts) == 1:
+            link.connection.abort()
+            raise AmqpError("the connection was lost")
+        await probe(place, link)
+
+    monkeypatch.setattr(Place, "_probe", cut_off_at_first)
+    async with await aiormq.connect(url) as connection:
+        await (await connection.channel()).queue_purge(f"asgi.mark.{layer.stats().node}.1")
+    layer._hub.context.sink.maintain_soon()
+    assert await asyncio.wait_for(layer.receive(channel), 60) == {"type": "gap.said"}
+    assert layer.stats().gaps_total == 1
 
 
 async def test_a_deleted_exchange_is_made_anew(make_layer: MakeLayer, url: str) -> None:

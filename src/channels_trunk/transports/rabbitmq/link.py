@@ -36,6 +36,8 @@ class Link:
     """The desk and another: a broker with two processors binds a fifth more groups over two channels."""
     is_open: bool = False
     """Whether the node has taken its place over it."""
+    gap: str = ""
+    """Why messages may have been lost before it took its place, until that is said: when its groups are bound."""
     bound: set[str] = field(default_factory=set)
     """Groups that were bound over this connection."""
     asked: dict[str, Any] = field(default_factory=dict)

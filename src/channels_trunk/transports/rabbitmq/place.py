@@ -29,7 +29,8 @@ class Place:
         self._leases = 0
         self.is_taken = False
         """Whether the queue is this node's, though the connection may be lost."""
-        self._doubt = ""  # why the broker may have lost something, though the queue is there
+        self.doubt = ""
+        """Why messages may have been lost; it stays until that is said, however often the connection ends before."""
         self._given_up: deque[str] = deque()  # queues to remove when their broker is there again
         self.bound: set[str] = set()
         """Groups whose binding the queue may have."""
@@ -42,16 +43,15 @@ class Place:
 
     async def take(self, link: Link) -> str:
         """Come back to the queue, or make one; return why messages may have been lost, or nothing."""
-        reason = ""
-        if self.is_taken:
-            reason = await self._why_not_kept(link)
-        if reason or not self.is_taken:
+        lost = await self._why_not_kept(link) if self.is_taken else ""
+        # Before the new queue has its mark, which says that nothing was lost.
+        self.doubt = lost or self.doubt
+        if lost or not self.is_taken:
             self._give_up()
             await link.desk.declare_queue(self.queue)
             await link.desk.declare_queue(self._mark)
             await self._set_mark(link)
             self.is_taken = True
-        reason, self._doubt = reason or self._doubt, ""
         self._leases += 1
         lease = self._topology.lease(self._context.node, self._leases)
         await link.desk.declare_queue(lease)
@@ -61,7 +61,7 @@ class Place:
             link.desk.bind(self.queue.name, exchange, self._topology.node_key(self._context.node)),
             link.desk.bind(self.queue.name, exchange, EVERY_NODE_KEY),
         )
-        return reason
+        return self.doubt
 
     async def _why_not_kept(self, link: Link) -> str:
         try:
@@ -87,18 +87,19 @@ class Place:
 
     async def look_after(self, link: Link) -> str:
         """Keep the mark, and remove what was given up; return why messages may have been lost, or nothing."""
-        reason = ""
+        lost = ""
         messages, _ = await link.desk.declare_queue(self._mark)
         if not messages:
-            reason = "RabbitMQ lost what was in this process's queue"
+            self.doubt = lost = "RabbitMQ lost what was in this process's queue"
             await self._set_mark(link)
         await self._probe(link)
         await self._remove_given_up(link)
-        return reason
+        return lost
 
-    def doubt(self, reason: str) -> None:
-        """What the broker had to deliver may not have come; to be said when the node is connected again."""
-        self._doubt = reason
+    def said(self, reason: str) -> None:
+        """The sink was told; there may be another reason by now."""
+        if self.doubt == reason:
+            self.doubt = ""
 
     async def _probe(self, link: Link) -> None:
         """See that messages find their way here: bindings go unnoticed with an exchange that is deleted."""
@@ -108,7 +109,7 @@ class Place:
             self._topology.groups_exchange, key, Properties(BARRIER_TYPE, number), b"", must_arrive=True
         )
         if (await confirmed(link, [probe])).lost:
-            self.doubt("the bindings of this process's queue were deleted")
+            self.doubt = "the bindings of this process's queue were deleted"
             raise AmqpError("this process's queue is bound to nothing")
 
     async def _remove_given_up(self, link: Link) -> None:

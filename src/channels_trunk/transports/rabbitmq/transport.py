@@ -61,7 +61,6 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._hearing = Hearing()
         self._complained: set[str] = set()
         self._thorough_at = 0.0
-        self._gap = ""  # why messages may have been lost, until the groups are bound again
 
     # --- life
 
@@ -82,9 +81,8 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._ledger = Ledger(link)
         self._workers = Workers(link, self._ledger, complained=self._complained, gone=self._queues_gone)
         with self._translating(link, opening=not self._opened_before):
-            reason = await self._take_part(link)
+            await self._take_part(link)
         self._opened_before = link.is_open = True
-        self._gap = reason or self._gap
 
     def _begin(self, context: NodeContext) -> None:
         self._context = context
@@ -94,12 +92,13 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._sending = Sending(context, self._settings.topology)
         self._giving_back = GivingBack(context, self._settings)
 
-    async def _take_part(self, link: Link) -> str:
+    async def _take_part(self, link: Link) -> None:
         comes_back = self._place.is_taken
         if comes_back and not await link.has_exchange(self._settings.topology.groups_exchange):
-            self._place.doubt("the exchange for groups was deleted while this process was not connected")
+            self._place.doubt = "the exchange for groups was deleted while this process was not connected"
         await make_exchanges(link, self._complained)
-        if reason := await self._place.take(link):
+        link.gap = reason = await self._place.take(link)
+        if reason:
             self._hearing.forget()
         inbox = link.inbox
         inbox.on_messages = lambda deliveries: self._inbox.read(inbox, deliveries)
@@ -113,7 +112,6 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
             await self._members.restore(link, self._workers, self._ledger)
         elif comes_back:
             self._members.doubt()
-        return reason
 
     def _queues_gone(self) -> None:
         self._members.doubt()
@@ -127,7 +125,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         if link is not self._link:
             return  # it is being closed: what was asked of it a moment ago may fail in any way
         if error.code == NOT_FOUND:
-            self._place.doubt("an exchange of RabbitMQ was deleted")
+            self._place.doubt = "an exchange of RabbitMQ was deleted"
         self._lose(link, error)
 
     def _lose(self, link: Link, error: AmqpError) -> None:
@@ -238,10 +236,14 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         link = self._there()
         with self._translating(link):
             await self._hearing.interest(link, self._place, groups)
-        reason, self._gap = self._gap, ""
+        # Not before: what is sent after a consumer was told must reach it.
+        reason, link.gap = link.gap, ""
+        self._say(reason)
+
+    def _say(self, reason: str) -> None:
         if reason:
-            # Not before: what is sent after a consumer was told must reach it.
             self._context.sink.gap(reason)
+            self._place.said(reason)
 
     async def hear(self, groups: frozenset[str]) -> None:
         """Bind these as well."""
@@ -353,8 +355,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
             self._thorough_at = now + every * random.uniform(0.5, 1.5)
         self._workers.look_after()
         with self._translating(link):
-            if reason := await self._place.look_after(link):
-                self._context.sink.gap(reason)
+            self._say(await self._place.look_after(link))
             await self._ledger.keep()
             await self._members.look_after(link, self._workers, self._ledger, thoroughly=is_thorough)
             await self._giving_back.give_again(link, self._workers)
