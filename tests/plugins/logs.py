@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from channels_trunk.aside import drained
+from channels_trunk.aside import records
 
 
 class _Settled(pytest.LogCaptureFixture):  # type: ignore[misc]
@@ -12,16 +12,16 @@ class _Settled(pytest.LogCaptureFixture):  # type: ignore[misc]
 
     @property
     def records(self) -> list[logging.LogRecord]:
-        drained(20)
+        records.drained(20)
         return super().records
 
     @property
     def text(self) -> str:
-        drained(20)
+        records.drained(20)
         return super().text
 
     def clear(self) -> None:
-        drained(20)
+        records.drained(20)
         super().clear()
 
 

@@ -264,7 +264,11 @@ class ControlDesk:
         """Remove what has expired from the engine; once it is there, that may take longer than send_timeout."""
         with self._within_send_timeout("the engine was not reached") as end:
             await self._hub.driver.until_open(end)
-        await self._hub.driver.drive_patiently(self._hub.transport.trim, within=_TRIM_WITHIN)
+        end = asyncio.get_running_loop().time() + _TRIM_WITHIN
+        try:
+            await self._hub.driver.drive_patiently(self._hub.transport.trim, end=end, within=_TRIM_WITHIN)
+        except TimeoutError as error:
+            raise TransportUnavailable(f"what has expired was not removed within {_TRIM_WITHIN:g} s") from error
 
     async def _answered(self, number: int, waiter: "asyncio.Future[None]", end: float) -> None:
         clock = asyncio.get_running_loop().time

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from channels_trunk.transports.base import ReadableTransport
@@ -154,7 +155,8 @@ class Doorwatch:
         try:
             if loop not in self._doors:
                 self._doors[loop] = _Copy(door)
-            loop.add_reader(self._doors[loop].number, self._ring)
+            # Not in the context of the first receiver, which would be kept.
+            Context().run(loop.add_reader, self._doors[loop].number, self._ring)
         except (NotImplementedError, OSError, ValueError):
             if loop in self._doors:
                 self._doors.pop(loop).close()

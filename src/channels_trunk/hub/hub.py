@@ -32,6 +32,7 @@ _STEP_ASIDE_TURNS = 3
 # To look up an enumeration's member takes longer than to make the envelope.
 _MAILBOX, _GROUP, _QUEUE = int(Kind.MAILBOX), int(Kind.GROUP), int(Kind.QUEUE)
 _MAX_HEADS = 100
+_STATS_WITHIN = 0.1
 
 
 class HubOptions(NamedTuple):
@@ -282,7 +283,9 @@ class Hub(Receiving):
 
     def stats(self, dropped_resilience: int) -> LayerStats:
         """A snapshot."""
-        with self.lock:
+        # Not for ever: a signal handler that asks may have interrupted whoever holds it, in this very thread.
+        is_locked = self.lock.acquire(timeout=_STATS_WITHIN)
+        try:
             return LayerStats(
                 node=self.node,
                 delivered_total=self.router.counters.delivered,
@@ -300,3 +303,6 @@ class Hub(Receiving):
                 memberships_current=self.router.groups.memberships(),
                 outbox_current=len(self.publisher),
             )
+        finally:
+            if is_locked:
+                self.lock.release()

@@ -3,10 +3,12 @@
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
-from channels_trunk.aside import logger
+from channels_trunk.aside import WITHIN, logger
 from channels_trunk.clock import SYSTEM_CLOCK
 from channels_trunk.exceptions import ChannelLayerError
 
@@ -16,6 +18,7 @@ T = TypeVar("T")
 
 # How long tasks that were cancelled may take to end. Seconds.
 _END_WITHIN = 2.0
+_PAUSE = 0.1
 
 
 def _who_replaced_threads() -> str | None:
@@ -47,12 +50,15 @@ class IOThread:
                 f"threads), and leave {patched_by}'s monkey-patching out"
             )
         self.loop = _Loop()
+        # Not that of whoever calls first: the hub's tasks live on when a request, and its trace, have ended.
+        self._context = Context()
+        self._context.run(WITHIN.set, [True])
         self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop alone, as the next
         self._ending: asyncio.Task[None] | None = None
         self._is_over = False
         self.ended_by: BaseException | None = None
         """What to tell those whose tasks are cancelled at the end, if that is more than that it is the end."""
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=Context().run, args=(self._run,), name=name, daemon=True)
         try:
             self._thread.start()
         except BaseException:
@@ -67,7 +73,7 @@ class IOThread:
     def call(self, function: Callable[..., object], *args: Any) -> bool:
         """Have the loop call `function`; False if it has ended."""
         try:
-            self.loop.call_soon_threadsafe(function, *args)
+            self.loop.call_soon_threadsafe(function, *args, context=self._context)
         except RuntimeError:
             return False
         return True
@@ -105,6 +111,7 @@ class IOThread:
         self.loop.stop()
 
     def _run(self) -> None:
+        WITHIN.set([True])
         asyncio.set_event_loop(self.loop)
         while not self._is_over:
             try:
@@ -112,4 +119,5 @@ class IOThread:
             except BaseException as error:
                 # Others wait for what this thread does: it goes on.
                 logger.error("channels_trunk: something ended the event loop of the layer's thread", exc_info=error)
+                time.sleep(_PAUSE)  # it may do so again at once
         self.loop.close()

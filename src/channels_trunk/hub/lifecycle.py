@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from channels_trunk.aside import aside, drained, work
+from channels_trunk.aside import sends
 from channels_trunk.clock import WallClock
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import ChannelLayerError, TransportError, TransportUnavailable
@@ -84,11 +84,13 @@ class Lifecycle(Condition):
                 return
             try:
                 self._io = IOThread(f"channels-trunk-{self.context.node}")
-            except (RuntimeError, OSError) as error:
+            except RuntimeError as error:
                 raise ChannelLayerError(
                     f"the layer's thread cannot be started: {error}. At the end of the process (in atexit, in "
                     f"destructors) only a layer that is open already can be used"
                 ) from error
+            except OSError as error:
+                raise ChannelLayerError(f"the layer's event loop cannot be made: {error}") from error
             living.began(self)
             self.is_idle = False
             self.set_state(State.OPENING, "")
@@ -98,7 +100,7 @@ class Lifecycle(Condition):
         self._supervisor = Supervisor(self, self.transport)
         self.doorwatch = self._supervisor.inline_doorwatch
         self.spawn(self._supervisor.run())
-        work()  # what was put aside while there was no thread here to see to it
+        sends.work()  # what was put aside while there was no thread here to see to it
 
     def stop(self, waiter: W | None = None) -> W | None:
         """Send what is pending, close the transport and end the thread; return what to wait for, or None if idle."""
@@ -169,7 +171,14 @@ class Lifecycle(Condition):
         self.publisher.add(outgoing)
         if self.is_idle:
             # The thread ended in between. Either it has seen these, or this sees that it has ended.
+            self._start_again()
+
+    def _start_again(self) -> None:
+        """Start for what waits to be sent; if that is impossible, whoever waits is told."""
+        try:
             self.start()
+        except ChannelLayerError as error:
+            self.publisher.fail_all(lambda error=error: another(error))  # type: ignore[misc]
 
     def wake(self, receivers: Sequence[Waiter]) -> None:
         """Wake receivers; where one is in a loop that was closed under it, wake the next in its place."""
@@ -194,8 +203,12 @@ class Lifecycle(Condition):
     def aside(self, call: Callable[[], object]) -> None:
         """Make this call in a thread of its own, soon; returns at once, in any context."""
         self.asides.append(call)
-        aside(partial(self._next_aside, call))
-        self.on_io(work)
+        sends.put(partial(self._next_aside, call))
+        # If neither is there, the call of ours that was interrupted sees to it when it ends.
+        if (here := asyncio._get_running_loop()) is not None:
+            here.call_soon_threadsafe(sends.work)
+        else:
+            self.on_io(sends.work)
 
     def _next_aside(self, call: Callable[[], object]) -> None:
         try:
@@ -207,7 +220,7 @@ class Lifecycle(Condition):
         """Return when what was put aside before now is done, so that it is not overtaken; at most send_timeout."""
         if self.doorwatch is not None:
             self.doorwatch.look_after(ThreadWaiter())
-        drained(self.options.send_timeout)
+        sends.drained(self.options.send_timeout)
 
     # --- the hub's thread
 
@@ -301,7 +314,7 @@ class Lifecycle(Condition):
             living.ended(self)
             if self.publisher.drop_unasked():
                 # Somebody sent at the very end; see publish().
-                self.start()
+                self._start_again()
         if refusal is not None:
             self._tell_receivers(refusal)
         if io is not None:

@@ -40,17 +40,14 @@ def all_living() -> list["Lifecycle"]:
 
 
 def _close_all() -> None:
-    with aside.Within():
-        _close_all_now()
-
-
-def _close_all_now() -> None:
     # What a signal handler has sent and then ended the process, say.
-    aside.drained(_CLOSE_WITHIN)
-    for hub in all_living():
-        hub.stop()
-    for hub in all_living():
-        hub.close_blocking(_CLOSE_WITHIN)
+    aside.sends.drained(_CLOSE_WITHIN)
+    with aside.Within():
+        for hub in all_living():
+            hub.stop()
+        for hub in all_living():
+            hub.close_blocking(_CLOSE_WITHIN)
+    aside.records.drained(_CLOSE_WITHIN)
 
 
 atexit.register(_close_all)

@@ -225,7 +225,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
     def stats(self) -> LayerStats:
         """A snapshot of the numbers of this layer object in this process."""
-        with Within():
+        with Within():  # what interrupts this must not wait for the lock that it holds
             return self._hub.stats(self._resilience.dropped if self._resilience else 0)
 
     def health(self) -> Health:
@@ -237,6 +237,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
 
         Raises TransportUnavailable if the engine does not answer within `send_timeout` seconds.
         """
+        _refuse_within("peers")
         found: set[str] = set()
         await self._hub.find_peers(found, new_future())
         return frozenset(found)
@@ -247,6 +248,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         Raises TransportUnavailable if the engine is not reached within `send_timeout` seconds. The method has the name
         that it has in channels-lite.
         """
+        _refuse_within("clean_expired")
         await self._hub.clean(new_future())
 
     def get_capacity(self, channel: str) -> int:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from channels_trunk.aside import Within, is_within
+from channels_trunk.aside import Within, is_within, logger
 from channels_trunk.hub import Hub, MustWait, Refused
 from channels_trunk.hub.outbox import Outgoing
 from channels_trunk.hub.waiters import ThreadWaiter
@@ -103,10 +103,20 @@ class _Message:
 def _send(layer: "TrunkChannelLayer", parcels: Iterable[Parcel]) -> None:
     """Send these together, and wait until they are stored or delivered; what cannot be sent is counted and logged."""
     if is_within():
-        layer._hub.aside(partial(_send, layer, parcels))
+        layer._hub.aside(partial(_send_aside, layer, parcels))
         return
+    if layer._hub.asides:
+        layer._hub.wait_for_asides()
     with Within():
         _send_here(layer, parcels)
+
+
+def _send_aside(layer: "TrunkChannelLayer", parcels: Iterable[Parcel]) -> None:
+    try:
+        with Within():
+            _send_here(layer, parcels)
+    except Exception as error:  # noqa: BLE001 - whoever committed has gone on
+        logger.warning("messages of a transaction were not sent: %s: %s", type(error).__name__, error)
 
 
 def _send_here(layer: "TrunkChannelLayer", parcels: Iterable[Parcel]) -> None:

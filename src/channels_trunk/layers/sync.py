@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from channels.exceptions import ChannelFull
 
-from channels_trunk.aside import WITHIN, Within, is_within, logger
+from channels_trunk.aside import Within, enter, is_within, leave, logger
 from channels_trunk.hub import MustWait, Refused
 from channels_trunk.hub.waiters import ThreadWaiter
 from channels_trunk.names import check_channel, check_group
@@ -52,7 +52,7 @@ class SyncChannelLayer:
         self._send(channel, body)
 
     def _send(self, channel: str, body: bytes) -> None:
-        token = WITHIN.set(True)  # written out, as a context manager would take as long as all the rest of this layer
+        mark, token = enter()  # written out, as a context manager takes three times as long
         try:
             if self._is_struck():
                 check_channel(channel)
@@ -69,7 +69,7 @@ class SyncChannelLayer:
                 else:
                     return
         finally:
-            WITHIN.reset(token)
+            leave(mark, token)
 
     def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every member of a group."""
@@ -84,12 +84,12 @@ class SyncChannelLayer:
         self._group_send(group, body)
 
     def _group_send(self, group: str, body: bytes) -> None:
-        token = WITHIN.set(True)
+        mark, token = enter()
         try:
             if not self._is_struck():
                 self._layer._hub.group_send(group, body, ThreadWaiter).wait()
         finally:
-            WITHIN.reset(token)
+            leave(mark, token)
 
     def send_on_commit(self, channel: str, message: dict[str, Any], *, using: str | None = None) -> None:
         """Send a message to a channel if and when the caller's database transaction commits.
@@ -119,11 +119,11 @@ class SyncChannelLayer:
         _refuse_in_loop("receive")
         if is_within():
             raise _would_wait("receive")
-        token = WITHIN.set(True)
+        mark, token = enter()
         try:
             return self._layer._hub.receive_blocking(channel, timeout)
         finally:
-            WITHIN.reset(token)
+            leave(mark, token)
 
     def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel that only this process receives from."""

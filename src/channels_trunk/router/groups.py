@@ -25,7 +25,7 @@ class GroupIndex:
 
     def memberships(self) -> int:
         """How many (group, channel) pairs there are."""
-        return sum(map(len, self._members.values()))
+        return sum(map(len, list(self._members.values())))
 
     def members(self, group: str) -> dict[Mailbox, float] | None:
         """The mailboxes in `group` with the end of each membership."""

@@ -148,7 +148,7 @@ class Worker:
     # --- the thread
 
     def _run(self) -> None:
-        WITHIN.set(True)  # Django logs its statements in here, and a handler may send
+        WITHIN.set([True])  # Django logs its statements in here, and a handler may send
         try:
             while (task := self._next()) is not None:
                 with self._inside:
