@@ -67,7 +67,7 @@ CALLS: list[tuple[str, Trigger, bool]] = [
     ("peers", lambda here, _: here.peers(), True),
     ("interest", _join, True),
     ("purge", lambda here, _: here.flush(), True),
-    ("trim", lambda here, _: here.clean_expired(), False),
+    ("trim", lambda here, _: here.clean_expired(), True),
     ("maintain", lambda here, _: here.new_channel(), False),
 ]
 NAMES = {"interest": r"(interest|hear)\(\)"}
