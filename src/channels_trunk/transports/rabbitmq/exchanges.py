@@ -4,14 +4,12 @@ RabbitMQ could remove it by itself (auto-delete). But since 4.3 it then looks at
 new one, so that 8,000 joins take minutes.
 """
 
-import logging
+from channels_trunk.aside import logger
 
 from .errors import PRECONDITION_FAILED, AmqpError
 from .link import Link
 
 __all__ = ["make_exchanges"]
-
-logger = logging.getLogger("channels_trunk")
 
 
 async def make_exchanges(link: Link, complained: set[str]) -> None:
