@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,41 @@ async def test_an_answer_to_the_roll_that_was_not_written_is_written_later(
     monkeypatch.setattr(Nodes, "heartbeat", heartbeat)
     assert await one.peers()
     await eventually(lambda: len(answers) > 1, within=20)
+
+
+@pytest.mark.parametrize("is_answered", [True, False], ids=["", "commit without an answer"])
+async def test_a_node_that_is_forgotten_while_its_connection_is_away_has_missed_something(
+    is_answered: bool, database: DjangoDatabase, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was by itself meanwhile has sent it nothing, and nothing is missing in the log."""
+    one, other = make_layer(database), make_layer(database)
+    await meet(one, other)
+    transport: Any = other._hub.transport
+    begin, transaction = part.Part.begin, Session.transaction
+    forgotten: list[part.Part] = []
+    unanswered: list[part.Part] = []
+
+    def begin_forgotten(self: part.Part) -> None:
+        if not forgotten and self._context is transport._context:
+            self._session.ensure()
+            self.nodes._own().delete()
+            forgotten.append(self)
+            if not is_answered:
+                unanswered.append(self)
+        begin(self)
+
+    @contextmanager
+    def lose_answer(self: Session, **options: Any) -> Iterator[None]:
+        with transaction(self, **options):
+            yield
+        if unanswered and unanswered[0]._session is self:
+            unanswered.clear()
+            raise TransportUnavailable("the server went")
+
+    monkeypatch.setattr(part.Part, "begin", begin_forgotten)
+    monkeypatch.setattr(Session, "transaction", lose_answer)
+    transport._context.sink.lost(TransportUnavailable("the server went"))
+    await eventually(lambda: forgotten and other.health().state == "ok", within=20)
+    assert not unanswered
+    await meet(one, other)
+    assert (one.stats().gaps_total, other.stats().gaps_total) == (0, 1)

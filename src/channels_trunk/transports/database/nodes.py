@@ -81,11 +81,13 @@ class Nodes:
 
     # --- this node's row; in a transaction that holds the lock
 
-    def register(self, position: int, now: float) -> None:
-        """Take part from here on."""
+    def register(self, position: int, now: float) -> bool:
+        """Take part from here on; whether this node was still known."""
         changes = {"prefix": self._prefix, "position": position, "seen_at": now}
-        if not self._own().update(**changes):
-            self._own().create(node=self._node, **changes)
+        if self._own().update(**changes):
+            return True
+        self._own().create(node=self._node, **changes)
+        return False
 
     def leave(self) -> bool:
         """Take part no more; whether this was the last node of the prefix."""

@@ -49,6 +49,8 @@ class Place(NamedTuple):
 
     epoch: int
     cursor: int
+    was_forgotten: bool = False
+    """By the others: a node by itself sends nothing to anybody. Until the gap is told, whatever comes between."""
 
 
 class Part:
@@ -122,9 +124,13 @@ class Part:
                 # What was appended since lies behind the cursor. If the tables are of a backup, what is before it was
                 # delivered.
                 place = Place(head.epoch, min(place.cursor, head.position))
-            self.nodes.register(place.cursor, self._context.clock.wall())
+            if not self.nodes.register(place.cursor, self._context.clock.wall()) and self._place is not None:
+                # Noted before the commit: if its answer is lost, the next connection finds the row.
+                self._place = self._place._replace(was_forgotten=True)
+            if not gap and self._place is not None and self._place.was_forgotten:
+                gap = "this process was taken for dead by others"
         self.nodes.generation = -1
-        self._place = place
+        self._place = place._replace(was_forgotten=False)
         self._session.was_there = True
         if gap or is_new:
             self.nodes.doubts_until = self._context.clock.monotonic() + _DOUBTS
@@ -316,7 +322,6 @@ class Part:
         if not self.nodes.heartbeat(cursor, self._context.clock.wall()):
             # Forgotten by the others, because this process was stopped for a while.
             self._take_part()
-            self._context.sink.gap("this process was taken for dead by others")
         self._session.goes_on()
 
     def trim(self) -> None:
