@@ -286,6 +286,43 @@ async def test_who_cannot_wait_until_another_has_bound_is_told_so(
     assert not await members_get(there, there)
 
 
+class Refused:
+    """What follows a note is refused while `refuses`; `name` is what binds or unbinds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.refuses, original = True, getattr(Members, name)
+
+        async def refusing(*args: Any) -> None:
+            if self.refuses:
+                raise AmqpError("not now")
+            await original(*args)
+
+        monkeypatch.setattr(Members, name, refusing)
+
+
+async def test_what_was_noted_and_then_failed_is_done_soon(
+    make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = make_layer()
+    await layer.new_channel()
+    binding = Refused(monkeypatch, "_bind_one")
+    with pytest.raises(TransportUnavailable):
+        await add(layer)
+    binding.refuses = False
+    await eventually(lambda: members_get(layer, layer))
+    unbinding = Refused(monkeypatch, "_unbind_one")
+    with pytest.raises(TransportUnavailable):
+        await discard(layer)
+    unbinding.refuses = False
+
+    async def is_out() -> bool:
+        return not await members_get(layer, layer)
+
+    await eventually(is_out)
+    # No connection was lost, which would have them looked after as well.
+    assert layer.stats().reconnects_total == 0
+
+
 @pytest.mark.parametrize("end", [discard, flush])
 async def test_what_a_process_that_was_killed_had_begun_to_end_others_end(
     make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch, end: Callable[[RabbitMQChannelLayer], Awaitable[None]]

@@ -5,7 +5,8 @@ when to look at the notes: no binding is ever made from memory, as others may ha
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 from channels_trunk.aside import logger
@@ -44,30 +45,33 @@ class Members:
         """Make a normal channel a member."""
         _, channel = membership
         await workers.declare([channel])
-        await ledger.note_member(membership, ends)
-        for is_last in (False, True):
-            try:
-                async with ledger.untaken() as lane:
-                    await self._bind_one(lane, link, membership)
-            except AmqpError as error:
-                if error.code != NOT_FOUND or is_last:
-                    raise
-                workers.forget(channel)
-                await workers.declare([channel])
-            else:
-                break
-        self._ends[membership] = ends
+        with self._doing_what_is_noted():
+            await ledger.note_member(membership, ends)
+            self._ends[membership] = ends
+            for is_last in (False, True):
+                try:
+                    async with ledger.untaken() as lane:
+                        await self._bind_one(lane, link, membership)
+                except AmqpError as error:
+                    if error.code != NOT_FOUND or is_last:
+                        raise
+                    workers.forget(channel)
+                    await workers.declare([channel])
+                else:
+                    break
 
     async def unbind(self, link: Link, ledger: Ledger, membership: Membership) -> None:
         """Take a normal channel out of a group, whoever put it in."""
         self._ends.pop(membership, None)
-        await ledger.note_member(membership, 0.0)
-        async with ledger.untaken() as lane:
-            await self._unbind_one(lane, link, membership)
+        with self._doing_what_is_noted():
+            await ledger.note_member(membership, 0.0)
+            async with ledger.untaken() as lane:
+                await self._unbind_one(lane, link, membership)
 
     async def purge(self, link: Link, workers: Workers, ledger: Ledger) -> None:
         """Empty every normal channel, and end every membership."""
-        notes = await self._until_settled(link, workers, ledger, everything=False, lost=[], end_members=True)
+        with self._doing_what_is_noted():
+            notes = await self._until_settled(link, workers, ledger, everything=False, lost=[], end_members=True)
         for channel in notes.channels:
             try:
                 async with link.scratch() as lane:
@@ -75,6 +79,16 @@ class Members:
             except AmqpError as error:
                 if error.code != NOT_FOUND:
                     raise
+
+    @contextmanager
+    def _doing_what_is_noted(self) -> Iterator[None]:
+        """Whoever asked may give up, or be told of an error: what was noted holds, and is to be done soon."""
+        try:
+            yield
+        except BaseException:
+            self._is_doubtful = True
+            self._context.sink.maintain_soon()
+            raise
 
     # --- the bindings follow the notes
 
