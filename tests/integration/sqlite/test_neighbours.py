@@ -3,17 +3,22 @@
 import asyncio
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.layers import SQLiteChannelLayer
 from channels_trunk.testing import LayerUnderTest
 from channels_trunk.testing.processes import ProcessPeer, Switchboard
 from channels_trunk.testing.waiting import eventually
+from channels_trunk.transports.sqlite import SQLiteTransport
+from channels_trunk.transports.sqlite.upkeep import Upkeep
 from tests.integration.sqlite.bad_input import BOUND, layers_closed, reaches
 
 X = {"type": "x"}
@@ -110,3 +115,37 @@ async def test_a_killed_process_is_known_to_be_gone_at_once(tmp_path: Path) -> N
             await here.group_add("room", theirs)
             await here.flush()
         await eventually(lambda: not os.path.exists(f"{path}.{dead}"), within=BOUND)
+
+
+@pytest.mark.parametrize("fails_once", [False, True], ids=["", "fails behind the registration"])
+async def test_a_node_that_is_forgotten_while_it_is_away_has_missed_something(
+    fails_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was by itself meanwhile has sent it nothing, and nothing is missing in the log."""
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here, there = layers(path), layers(path)
+        await reaches(here, there)
+        transport: Any = there._hub.transport
+        connected, clear_up = SQLiteTransport._connected, Upkeep.clear_up
+        forgotten: list[str] = []
+        failures = [sqlite3.OperationalError("disk I/O error")] if fails_once else []
+
+        def connected_forgotten(self: SQLiteTransport, settings: Any, context: Any) -> Any:
+            if self is transport and not forgotten:
+                with closing(sqlite3.connect(path, timeout=BOUND, isolation_level=None)) as db:
+                    db.execute("DELETE FROM trunk_nodes WHERE node = ?", (context.node,))
+                forgotten.append(context.node)
+            return connected(self, settings, context)
+
+        def clear_up_or_fail(self: Upkeep) -> None:
+            if forgotten and self._node == forgotten[0] and failures:
+                raise failures.pop()
+            clear_up(self)
+
+        monkeypatch.setattr(SQLiteTransport, "_connected", connected_forgotten)
+        monkeypatch.setattr(Upkeep, "clear_up", clear_up_or_fail)
+        transport._context.sink.lost(TransportUnavailable("the file went"))
+        await eventually(lambda: forgotten and not failures and there.health().state == "ok", within=BOUND)
+        await reaches(here, there)
+        assert (here.stats().gaps_total, there.stats().gaps_total) == (0, 1)

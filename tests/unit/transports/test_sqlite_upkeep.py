@@ -12,16 +12,21 @@ from typing import Any
 
 import pytest
 
+from channels_trunk.clock import SYSTEM_CLOCK
+from channels_trunk.exceptions import TransportUnavailable
+from channels_trunk.names import new_node_id
 from channels_trunk.transports.sqlite import clocks as clocks_module
 from channels_trunk.transports.sqlite import upkeep as upkeep_module
 from channels_trunk.transports.sqlite.clocks import Clocks
 from channels_trunk.transports.sqlite.connection import SQLiteSettings, connect, create_schema
-from channels_trunk.transports.sqlite.doorbell import Doorbell
+from channels_trunk.transports.sqlite.doorbell import Doorbell, Rung
 from channels_trunk.transports.sqlite.log_reader import LEAP
+from channels_trunk.transports.sqlite.presence import Presence
 from channels_trunk.transports.sqlite.queues import Queues
 from channels_trunk.transports.sqlite.upkeep import Upkeep
 from tests.plugins.clock import FakeClock
 
+KERNEL_TIME = clocks_module._kernel_time
 NODES = [f"tk{number:016d}" for number in range(3)]
 LASTS = 3_600.0
 
@@ -31,7 +36,7 @@ class File:
 
     def __init__(self, path: str, clock: FakeClock) -> None:
         settings = SQLiteSettings(path, own_file=True)
-        self.clock = clock
+        self.path, self.clock = path, clock
         self.db = connect(settings, busy_timeout=1)
         create_schema(self.db, path)
         queues = Queues("p", lambda _: 100)
@@ -132,6 +137,58 @@ def test_who_has_seen_another_log_makes_a_gap_that_all_find_and_only_one(file: F
         assert file.upkeep.newest() == 100 + LEAP
 
 
+def test_who_registers_learns_whether_it_was_forgotten(file: File) -> None:
+    assert file.upkeep.register("", (), 3, 0.0) == (3, True)
+    file.db.execute("DELETE FROM trunk_nodes")
+    assert file.upkeep.register("", (), 3, 0.0) == (3, False)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_forgotten_nodes_socket_stays_if_it_is_only_out_of_reach_from_here(
+    is_held: bool, file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = Doorbell(file.path, node := new_node_id())
+    theirs.open()
+    file.db.execute(
+        "INSERT INTO trunk_nodes (node, prefix, doorbell, watching, position, seen_at) VALUES (?, 'p', ?, '[]', 0, 0)",
+        (node, theirs.address),
+    )
+    rung = Rung.UNREACHABLE if is_held else Rung.NOBODY
+    monkeypatch.setattr(Doorbell, "reach", lambda _self, _address: rung)
+    file.upkeep.forget_the_silent(0.0)
+    file.upkeep.forget_the_silent(2 * upkeep_module.FORGOTTEN_AFTER)
+    assert file.db.execute("SELECT count(*) FROM trunk_nodes WHERE node = ?", (node,)).fetchone() == (0,)
+    stays = os.path.exists(theirs.address)
+    theirs.close()
+    assert stays is is_held
+
+
+def test_a_file_in_the_place_of_a_socket_does_not_say_that_a_process_is_gone(tmp_path: Path) -> None:
+    own, other = Doorbell(path := str(tmp_path / "x.sqlite3"), NODES[0]), Doorbell(path, NODES[1])
+    own.open()
+    other.open()
+    os.unlink(other.address)
+    Path(other.address).touch()
+    assert own.reach(other.address) is Rung.UNREACHABLE
+    own.close()
+    other.close()
+
+
+def test_who_was_forgotten_is_told_so_though_its_socket_is_gone_as_well() -> None:
+    """Opened again, the transport finds the row that was written just now."""
+    gaps: list[str] = []
+    presence: Any = Presence.__new__(Presence)
+    presence._context = SimpleNamespace(sink=SimpleNamespace(gap=gaps.append), clock=SYSTEM_CLOCK)
+    presence._doorbell = SimpleNamespace(is_whole=False, address="a socket")
+    presence._reader = SimpleNamespace(position=3)
+    presence._upkeep = SimpleNamespace(
+        heartbeat=lambda *_arguments: (False, 0), register=lambda *_arguments: (3, False)
+    )
+    with pytest.raises(TransportUnavailable):
+        presence.greet(())
+    assert len(gaps) == 1
+
+
 # --- clocks: seconds by which each of them is ahead, and by which it goes after the others
 
 
@@ -193,6 +250,24 @@ def test_a_container_that_tells_its_own_uptime_is_not_believed(monkeypatch: pyte
     monkeypatch.setattr(os, "stat", mounted)
     monkeypatch.setattr(time, "clock_gettime", lambda _: 12.5)
     assert clocks_module._uptime() == 12.5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell")
+def test_who_cannot_ask_the_kernel_compares_nothing(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden() -> int:
+        raise FileNotFoundError("/proc/stat")
+
+    clocks = file.upkeep._clocks
+    clocks.compare([file.clock.time() - 3600])
+    assert clocks.ahead == 3600
+    monkeypatch.setattr(clocks_module, "_booted_at", hidden)
+    monkeypatch.setattr(clocks_module, "_kernel_time", KERNEL_TIME)
+    file.upkeep.register("", (), 0, 0.0)
+    file.upkeep.heartbeat((), 0, 0.0)
+    assert file.db.execute("SELECT clock FROM trunk_nodes").fetchall() == [(None,)]
+    clocks.compare([file.clock.time() - 3600])
+    clocks.compare([file.clock.time() - 3600])
+    assert (clocks.ahead, clocks.behind, clocks.difference) == (0, 0, "")
 
 
 def test_a_difference_is_told_when_it_was_seen_twice(fake_clock: FakeClock) -> None:

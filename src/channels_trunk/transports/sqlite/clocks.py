@@ -7,6 +7,7 @@ young. Between two nobody can tell who is right, and both do so.
 """
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 
@@ -35,13 +36,18 @@ class Clocks:
         self.difference = ""
         """What is wrong, once it was seen twice: where the machine's clock was set, all come to say the same."""
 
-    def offset(self) -> float:
-        """What this node writes into its row."""
-        return self._clock.wall() - _kernel_time(self._clock)
+    def offset(self) -> float | None:
+        """What this node writes into its row; None if the kernel does not tell."""
+        kernel_time = _kernel_time(self._clock)
+        return None if kernel_time is None else self._clock.wall() - kernel_time
 
     def compare(self, others: Sequence[float]) -> None:
         """Look what the other nodes have written."""
         own = self.offset()
+        if own is None:
+            self.ahead = self.behind = 0.0
+            self._noted = self.difference = ""
+            return
         ahead = own - _middle([own, *others])
         behind = _middle(others) - own if others else 0.0
         self.ahead = ahead if ahead > _TOLERATED else 0.0
@@ -74,15 +80,18 @@ def later(envelopes: Sequence[Envelope], seconds: float) -> Sequence[Envelope]:
     return [replace(envelope, expires_at=envelope.expires_at + seconds) for envelope in envelopes]
 
 
-def _kernel_time(clock: Clock) -> float:
+def _kernel_time(clock: Clock) -> float | None:
     """What the kernel's wall clock shows, whatever has been done to the clocks of this process.
 
+    None in a sandbox that hides it (ProcSubset=pid of systemd): anything else is on another scale than the others'.
     In a time namespace the machine was booted at another time, and has been up for another time: the sum is the same.
     """
+    if sys.platform != "linux":
+        return clock.monotonic()  # at least all processes of the machine agree on it
     try:
         return _booted_at() + _uptime()
     except (OSError, ValueError, StopIteration, IndexError):
-        return clock.monotonic()  # at least all processes of the machine agree on it
+        return None
 
 
 def _booted_at() -> int:

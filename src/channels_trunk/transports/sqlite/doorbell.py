@@ -220,8 +220,12 @@ class Doorbell:
     def _connected(self, line: socket.socket, address: str) -> Rung:
         try:
             line.connect(self._short(address))
-        except ConnectionError:
-            return Rung.NOBODY
+        except ConnectionError as error:
+            if _is_socket(address):
+                return Rung.NOBODY
+            # So it is where another file has taken the socket's place: that says nothing about the process.
+            self.failure = error.errno or errno.ECONNREFUSED
+            return Rung.UNREACHABLE
         except OSError as error:
             self.failure = error.errno or errno.EIO
             return Rung.UNREACHABLE
@@ -322,11 +326,16 @@ def _admit_those_who_may_write(database: str, address: str) -> None:
 
 def remove_socket(address: str) -> None:
     """Remove a socket's name, if it is one."""
-    try:
-        if stat.S_ISSOCK(os.lstat(address).st_mode):
+    if _is_socket(address):
+        with suppress(OSError):  # gone already
             os.unlink(address)
+
+
+def _is_socket(address: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.lstat(address).st_mode)
     except (OSError, ValueError):
-        return  # gone already, or not ours to see, or no path
+        return False  # gone already, or not ours to see, or no path
 
 
 def _private_directory_of(database: str) -> str:

@@ -46,11 +46,12 @@ class Presence:
         """Say that this node lives, and look after the others. Raises TransportUnavailable if it has to come anew."""
         now, monotonic = self._context.clock.wall(), self._context.clock.monotonic()
         is_known, told_to_poll = self._upkeep.heartbeat(watching, self._reader.position, now)
-        self._check_socket()
         if not is_known:
             self._upkeep.register(self._doorbell.address, watching, self._reader.position, now)
             # Whoever believes to be alone writes nothing.
             self._context.sink.gap("others took this process for dead, or the SQLite file was emptied or restored")
+        # Not before: opened again, the transport finds a row that is there.
+        self._check_socket()
         if (lost_at := self._reader.lost_at) is not None:
             self._upkeep.leap(lost_at, now)
             self._reader.lost_at = None

@@ -132,13 +132,16 @@ class SQLiteTransport(EmbeddedTransport):
         if self._forsaken and resumed is None:
             upkeep.leap(upkeep.newest(), context.clock.wall())
         self._forsaken = False
-        position = upkeep.register(doorbell.address, self._watched, resumed, context.clock.wall())
+        position, known = upkeep.register(doorbell.address, self._watched, resumed, context.clock.wall())
         mark = self._place[1] if self._place is not None and resumed is not None else None
+        if self._place is not None and (resumed is None or not known):
+            # After the registration: whoever looks for what it has missed must not miss what is sent from now on. And
+            # at once: if what follows fails, the next open() finds nothing missing.
+            self._place = position, mark, upkeep.identity
+            why = "others took this process for dead" if resumed is not None else "it was replaced"
+            context.sink.gap(f"SQLite file {settings.path}: {why}")
         upkeep.clear_up()
         clocks.compare(upkeep.clocks_of_others())
-        if self._place is not None and resumed is None:
-            # After the registration: whoever looks for what it has missed must not miss what is sent from now on.
-            context.sink.gap(f"SQLite file {settings.path} was replaced")
         traffic = Traffic(context.sink.maintain_soon)
         neighbours = Neighbours(context.node, context.prefix, doorbell.locate)
         bells = Bells(doorbell, neighbours, context.sink.maintain_soon)

@@ -126,9 +126,10 @@ class Upkeep:
         """Which of these normal channels hold messages."""
         return self._queues.waiting(self._db, sorted(channels)) if channels else []
 
-    def register(self, doorbell: str, watching: Iterable[str], position: int | None, now: float) -> int:
-        """Take part from here on, or from `position`; return the position."""
+    def register(self, doorbell: str, watching: Iterable[str], position: int | None, now: float) -> tuple[int, bool]:
+        """Take part from here on, or from `position`; (the position, whether this node was still known)."""
         with self.transaction():
+            known = self._db.execute("SELECT 1 FROM trunk_nodes WHERE node = ?", (self._node,)).fetchone() is not None
             if position is None:
                 position = self.newest()
             written = (doorbell, pack_names(watching), now)
@@ -139,7 +140,7 @@ class Upkeep:
             )
             self._db.execute(CHANGE)
         self._written = written
-        return position
+        return position, known
 
     def leave(self) -> bool:
         """Take part no more; whether this was the last node."""
@@ -195,15 +196,16 @@ class Upkeep:
 
         They are tried in the transaction: a node registers when its socket is there.
         """
-        gone: dict[str, str] = {}
         with self.transaction():
-            gone = {node: address for node, address in addresses.items() if self._doorbell.reach(address) in outcomes}
+            tried = {node: self._doorbell.reach(address) for node, address in addresses.items()}
+            gone = [node for node, rung in tried.items() if rung in outcomes]
             if gone:
                 self._db.executemany("DELETE FROM trunk_nodes WHERE node = ?", [(node,) for node in gone])
                 self._db.execute(CHANGE)
-        for address in gone.values():
-            if address:
-                remove_socket(address)
+        for node in gone:
+            # Others may well reach one that cannot be reached from here.
+            if tried[node] is Rung.NOBODY:
+                remove_socket(addresses[node])
 
     def _addresses(self) -> dict[str, str]:
         return {node: self._doorbell.locate(node, told) for node, told in self._others()}
