@@ -29,6 +29,8 @@ _MOST_ASKED_AT_ONCE = 100
 _RESTORE_WITHIN = 2.0
 # As many processes as there are may want to read the notes, one after the other; who does not get to it comes later.
 _LOOK_WITHIN = 10.0
+# The part of the time in which a queue expires for which it need not be seen to again, if not all could be seen to.
+_SEEN_FOR = 1 / 12
 
 
 class Members:
@@ -38,6 +40,8 @@ class Members:
         self._context = context
         self._ends: dict[Membership, float] = {}  # when to look whether a membership that this node noted is over
         self._is_doubtful = False  # whether bindings may be others than the notes say
+        self._seen: dict[str, float] = {}  # channels whose queues were seen to, and when, until all were
+        self._lost: list[str] = []  # what was found lost, until that is said
 
     # --- what callers ask for
 
@@ -71,7 +75,7 @@ class Members:
     async def purge(self, link: Link, workers: Workers, ledger: Ledger) -> None:
         """Empty every normal channel, and end every membership."""
         with self._doing_what_is_noted():
-            notes = await self._until_settled(link, workers, ledger, everything=False, lost=[], end_members=True)
+            notes = await self._until_settled(link, workers, ledger, everything=False, end_members=True)
         for channel in notes.channels:
             try:
                 async with link.scratch() as lane:
@@ -95,12 +99,13 @@ class Members:
     def doubt(self) -> None:
         """The broker may have lost bindings, or the queues that were bound."""
         self._is_doubtful = True
+        self._seen.clear()
 
     async def restore(self, link: Link, workers: Workers, ledger: Ledger) -> None:
         """Before this node takes part: the broker has lost bindings, or nobody was there to look after them."""
         self.doubt()
-        _, lost = await self._follow(link, workers, ledger, everything=True, within=_RESTORE_WITHIN)
-        for reason in lost:
+        await self._follow(link, workers, ledger, everything=True, within=_RESTORE_WITHIN)
+        for reason in self._to_be_said():
             logger.warning("%s", reason)
 
     def next_end(self) -> float:
@@ -114,11 +119,15 @@ class Members:
         everything = thoroughly or self._is_doubtful
         if not everything and self.next_end() > self._context.clock.wall():
             return
-        notes, lost = await self._follow(link, workers, ledger, everything=everything, within=_LOOK_WITHIN)
-        for reason in lost:
+        notes = await self._follow(link, workers, ledger, everything=everything, within=_LOOK_WITHIN)
+        for reason in self._to_be_said():
             self._context.sink.gap(reason)
         if thoroughly and notes is not None:
             await self._look_for_channels(link, ledger, notes)
+
+    def _to_be_said(self) -> list[str]:
+        lost, self._lost = self._lost, []
+        return lost
 
     async def _look_for_queues(self, link: Link) -> None:
         """With the queue of a member, its bindings are gone."""
@@ -128,23 +137,23 @@ class Members:
             except AmqpError as error:
                 self._put_off(link, f"normal channel {channel}", error)
             else:
-                self._is_doubtful |= not is_there
+                if not is_there:
+                    self.doubt()
 
     async def _follow(
         self, link: Link, workers: Workers, ledger: Ledger, *, everything: bool, within: float
-    ) -> tuple[Notes | None, list[str]]:
-        """Have the bindings be what the notes say; return these, if they could be read, and what was found lost."""
+    ) -> Notes | None:
+        """Have the bindings be what the notes say; return these, if it came to an end."""
         was_doubtful, self._is_doubtful = self._is_doubtful, self._is_doubtful and not everything
-        lost: list[str] = []
         try:
             async with asyncio.timeout(within):
-                return await self._until_settled(link, workers, ledger, everything=everything, lost=lost), lost
+                return await self._until_settled(link, workers, ledger, everything=everything)
         except TimeoutError:
             self._is_doubtful = True
-            return None, lost
+            return None
         except AmqpError as error:
             self._put_off(link, "its notes", error)
-            return None, lost
+            return None
         except BaseException:
             self._is_doubtful |= was_doubtful
             raise
@@ -156,7 +165,6 @@ class Members:
         ledger: Ledger,
         *,
         everything: bool,
-        lost: list[str],
         end_members: bool = False,
     ) -> Notes:
         """Bind and unbind what the notes say, and have them to oneself meanwhile.
@@ -167,59 +175,69 @@ class Members:
         mine = set(self._ends)  # noted before the notes are read
         if not mine and not await ledger.is_there():
             return Notes()
-        seen: dict[str, bool] = {}  # channels, and whether their queues could be reached
+        unreached: set[str] = set()  # channels whose queues could not be seen to
         refused: set[Membership] = set()
         while True:
-            due: dict[Membership, bool] = {}
+            ready: dict[Membership, bool] = {}
             try:
                 async with ledger.taken(end_members=end_members) as (lane, notes):
                     end_members = False
-                    due = self._due(notes, everything=everything, mine=mine, lost=lost)
-                    new = {channel for (_, channel), is_member in due.items() if is_member} - seen.keys()
+                    due = self._due(notes, everything=everything, mine=mine)
+                    seen = self._seen_lately(link)
+                    new = {channel for (_, channel), is_member in due.items() if is_member} - seen - unreached
+                    ready = {
+                        key: is_member
+                        for key, is_member in due.items()
+                        if key not in refused and (not is_member or key[1] in seen)
+                    }
+                    await self._apply(lane, link, ready)
                     if not new:
-                        for key in [key for key in due if key in refused or (due[key] and not seen[key[1]])]:
-                            del due[key]
-                        await self._apply(lane, link, due)
                         break
             except AmqpError as error:
-                if not due:
+                if not ready:
                     raise
                 # The others at another try: the AMQP channel is closed, and others may have the notes.
-                membership = next(iter(due))
+                membership = next(iter(ready))
                 self._put_off(link, "normal channel {1} in group {0}".format(*membership), error)
                 refused.add(membership)
             else:
                 # Without the notes, as it takes its time.
-                await self._see_to_queues(link, workers, new, seen, lost)
+                await self._see_to_queues(link, workers, new, unreached)
+        if everything:
+            self._seen.clear()
         members = notes.members
         self._ends = {
             key: members.get(key, ends) for key, ends in self._ends.items() if key in members or key not in mine
         }
         return notes
 
-    def _due(self, notes: Notes, *, everything: bool, mine: set[Membership], lost: list[str]) -> dict[Membership, bool]:
+    def _due(self, notes: Notes, *, everything: bool, mine: set[Membership]) -> dict[Membership, bool]:
         bindings = notes.bindings()
         for group, channel in sorted(mine - bindings.keys()):
             bindings[group, channel] = False
             reason = f"RabbitMQ lost the note that normal channel {channel} is in group {group}"
-            if reason not in lost:
-                lost.append(reason)
+            if reason not in self._lost:
+                self._lost.append(reason)
         return {key: is_member for key, is_member in bindings.items() if everything or not is_member}
 
-    async def _see_to_queues(
-        self, link: Link, workers: Workers, channels: Iterable[str], seen: dict[str, bool], lost: list[str]
-    ) -> None:
+    def _seen_lately(self, link: Link) -> set[str]:
+        long_ago = self._context.clock.monotonic() - _SEEN_FOR * link.settings.topology.queue_expires
+        return {channel for channel, at in self._seen.items() if at > long_ago}
+
+    async def _see_to_queues(self, link: Link, workers: Workers, channels: Iterable[str], unreached: set[str]) -> None:
         topology = link.settings.topology
         for channel in sorted(channels):
             try:
                 if not await link.has_queue(topology.channel_queue_name(channel)):
-                    lost.append(f"RabbitMQ no longer had the queue of normal channel {channel}, a member of groups")
+                    self._lost.append(
+                        f"RabbitMQ no longer had the queue of normal channel {channel}, a member of groups"
+                    )
                 await workers.renew(channel)
             except AmqpError as error:
                 self._put_off(link, f"normal channel {channel}", error)
-                seen[channel] = False
+                unreached.add(channel)
             else:
-                seen[channel] = True
+                self._seen[channel] = self._context.clock.monotonic()
 
     async def _apply(self, lane: Channel, link: Link, due: dict[Membership, bool]) -> None:
         """Leave in `due` what is not done; the first of it is what was refused."""
@@ -277,3 +295,5 @@ class Members:
     def forget(self) -> None:
         """The node is gone; what it has noted stays."""
         self._ends.clear()
+        self._seen.clear()
+        self._lost.clear()
