@@ -9,6 +9,7 @@ from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.names import channel_owner
 from channels_trunk.transports.base import Busy, NodeContext
 from channels_trunk.transports.frames import envelopes_for_node
+from channels_trunk.transports.server_time import tell_time
 
 from .claiming import Claiming, Unsettled
 from .log import Head, Log
@@ -108,8 +109,9 @@ class Part:
         self._take_part()
 
     def _set_clock(self) -> None:
+        asked_at = self._context.clock.monotonic()
         if (now := self._session.time()) is not None:
-            self._context.sink.engine_time(now)
+            tell_time(self._context, now, asked_at=asked_at)
 
     def _take_part(self) -> None:
         """Write this node's row, and find out where it reads on."""

@@ -5,6 +5,7 @@ import secrets
 
 from channels_trunk.exceptions import TransportUnavailable
 from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.server_time import tell_time
 
 from .line import Line
 from .names import ALIVE_CLASS, HEAD, LOWEST, NOW, Names, lock_key_of
@@ -25,8 +26,6 @@ _ENOUGH = 4 * 1024 * 1024
 _LIMIT = 40 * 1024 * 1024
 _ROWS_PER_STEP = 200
 _VACUUM_AFTER = 2_000
-# An answer that took longer does not tell what time it is at the server. Seconds.
-_TELLS_THE_TIME = 1.0
 # A mark that does not come back for so long means that the connection that LISTENs is dead. Seconds.
 _DEAF_AFTER = 15.0
 # Whether a row of {p}nodes is of a process that lives; %d is the place of the seconds that it may be silent.
@@ -122,9 +121,7 @@ class Upkeep:
             began = clock()
             rows = await self._line.run(self._find_place)
         *place, now = rows[0]
-        took = clock() - began
-        if took < _TELLS_THE_TIME:
-            self._context.sink.engine_time(now + took / 2)
+        tell_time(self._context, now, asked_at=began)
         return Place(*place)
 
     async def hold_alive_lock(self, wire: Wire) -> None:
