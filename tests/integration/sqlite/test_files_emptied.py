@@ -10,6 +10,7 @@ from operator import gt
 from pathlib import Path
 
 import pytest
+from channels.exceptions import ChannelFull
 
 from channels_trunk.exceptions import TransportError
 from channels_trunk.file_systems import file_identity
@@ -270,6 +271,19 @@ async def test_a_channel_is_not_full_of_jobs_that_somebody_deleted(condition: st
         assert await asyncio.wait_for(waiting, BOUND) == {"type": "n", "n": 0}
         for number in range(1, 10):
             assert await asyncio.wait_for(there.receive("jobs"), BOUND) == {"type": "n", "n": number}
+
+
+async def test_a_channel_that_nobody_reads_is_not_full_of_jobs_that_somebody_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here = layers(path, capacity=10)
+        for number in range(10):
+            await here.send("jobs", {"type": "n", "n": number})
+        _execute(path, "DELETE FROM trunk_queue WHERE id % 2")
+        for number in range(5):
+            await here.send("jobs", {"type": "n", "n": number})
+        with pytest.raises(ChannelFull):
+            await here.send("jobs", {"type": "n", "n": 5})
 
 
 async def test_jobs_come_though_somebody_deleted_their_counters(tmp_path: Path) -> None:

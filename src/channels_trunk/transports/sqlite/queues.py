@@ -1,5 +1,6 @@
 """Normal channels: rows that are claimed by deleting them. Every function runs in the caller's write transaction."""
 
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 
@@ -9,6 +10,8 @@ __all__ = ["QueuedRow", "Queues"]
 
 QueuedRow = tuple[int, float, bytes]
 """(id, expires_at, frame)"""
+_COUNT_AGAIN_AFTER = 1.0  # seconds
+_MANY = 1_000
 
 
 class Queues:
@@ -17,6 +20,7 @@ class Queues:
     def __init__(self, prefix: str, capacity_of: Callable[[str], int]) -> None:
         self._prefix = prefix
         self._capacity_of = capacity_of
+        self._counted: dict[str, float] = {}  # channels that were full, and when their rows were counted
 
     def depth(self, connection: sqlite3.Connection, channel: str) -> int:
         """How many rows a channel has, expired ones among them."""
@@ -30,8 +34,8 @@ class Queues:
         capacity = self._capacity_of(channel)
         room = capacity - self.depth(connection, channel)
         if room < wanted:
-            if not self._has_rows(connection, channel):
-                self.count(connection, channel)
+            if not self._has_rows(connection, channel) or self._is_due(channel, now):
+                self.count(connection, channel)  # somebody may have deleted rows by hand
             self.drop_expired(connection, channel, now)
             room = capacity - self.depth(connection, channel)
         return room
@@ -75,6 +79,15 @@ class Queues:
             "SELECT ?, ?, count(*) FROM trunk_queue WHERE prefix = ? AND channel = ?",
             (self._prefix, channel, self._prefix, channel),
         )
+
+    def _is_due(self, channel: str, now: float) -> bool:
+        """Whether to count the rows of a channel that seems full: it costs the more the more there are."""
+        if abs(now - self._counted.get(channel, -math.inf)) < _COUNT_AGAIN_AFTER:
+            return False
+        if len(self._counted) >= _MANY:
+            self._counted.clear()
+        self._counted[channel] = now
+        return True
 
     def _has_rows(self, connection: sqlite3.Connection, channel: str) -> bool:
         found = connection.execute(
