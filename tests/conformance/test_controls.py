@@ -95,6 +95,8 @@ class TestRedisChannelLayer(Suite):
         "test_child_and_parent_reach_each_other": "the child has the parent's client id",
     }
     occasional_failures = {
+        "test_order_of_sends_in_one_turn": "messages that are sent in one turn overtake each other",
+        "test_message_to_another_node_expires": "a message that has expired is delivered at times",
         "test_each_job_goes_to_one_worker": "readers of one channel share a backup queue, which repeats jobs",
         "test_pool_of_forked_workers": "readers of one channel share a backup queue, which repeats jobs",
         "test_cancel_storm_of_several_tasks": "cancelled together, one of them raises KeyError",

@@ -86,6 +86,11 @@ class TestRabbitMQQuorum(TestRabbitMQ):
 
     options = {"queue_type": "quorum"}
     chosen = 6
+    # Not strict, as it is rare.
+    expected_failures = {
+        "ending": "a connection that is cut in its own flush() has jobs that the broker may give back to a "
+        "quorum queue when that is empty already"
+    }
 
 
 class OnDjango(Cuts):

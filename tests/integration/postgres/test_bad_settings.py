@@ -302,7 +302,7 @@ async def test_a_session_default_that_would_be_wrong_is_not_used(make_layer: Mak
 
 async def test_a_statement_timeout_of_the_role(make_layer: MakeLayer, postgres_database: str) -> None:
     set_default(postgres_database, "statement_timeout = '1ms'")
-    here, there = make_layer(postgres_database), make_layer(postgres_database)
+    here, there = (make_layer(postgres_database, send_timeout=30) for _ in range(2))
     await works(here, there)
 
 

@@ -12,7 +12,7 @@ from tests.integration.postgres.conftest import GAP, HELLO, MakeLayer, ask, memb
 from tests.plugins.servers.pgbouncer import PgBouncer, PgBouncerFactory
 from tests.plugins.servers.postgres_server import PostgresServer
 
-ROTATE = "SELECT trunk_rotate(0, 0, 0, 30)"
+ROTATE = "SELECT trunk_rotate(0, 0, 30)"
 POLLS = "LISTEN does not hold here"
 # What the layer sets on sessions of its own.
 SETTINGS = (

@@ -161,6 +161,7 @@ OF_OTHERS = {
     "`dsn` and others": _POSTGRES,
     "an unusable `dsn`": _POSTGRES,
     "no name": _POSTGRES,
+    "a `search_path` that leads to a schema with quotes, braces, `%` or `$` in its name": _POSTGRES,
     "another engine": _POSTGRES,
     "an unknown key in `OPTIONS`": _POSTGRES,
     "no tables, and `auto_create` is `False`": _POSTGRES,

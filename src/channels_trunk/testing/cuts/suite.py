@@ -67,7 +67,7 @@ class CutSuite:
             request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
         choice = Choice(
             text=request.config.getoption("--cuts", default=None) or str(self.chosen),
-            seed=os.environ.get(SEED_VARIABLE) or secrets.token_hex(4),
+            seed=os.environ.get(SEED_VARIABLE) or ("ci" if os.environ.get("CI") else secrets.token_hex(4)),
         )
         print(f"to repeat the same cuts: {SEED_VARIABLE}={choice.seed}")  # noqa: T201 - shown on failure
         with asyncio.Runner() as loop:
