@@ -57,9 +57,9 @@ async def test_a_send_waits_while_reconnects_are_refused(
     await here.send(channel, HELLO)
     gate.refuse()
     gate.cut()
+    await is_away(here)  # what is under way when the connection is cut is told at once
     sending = [asyncio.ensure_future(here.send(name, {"type": "late"})) for name in (channel, "jobs")]
     sending.append(asyncio.ensure_future(here.group_add("group", "jobs")))
-    await is_away(here)
     refused = set[str]()
 
     def was_refused_again() -> bool:
