@@ -87,7 +87,7 @@ class TestRabbitMQQuorum(TestRabbitMQ):
     options = {"queue_type": "quorum"}
     chosen = 6
     expected_failures = {
-        "ending": "open: where the connection is cut in the middle of flush(), jobs that were sent before may still come"
+        "ending": "open: if the connection is cut in the middle of flush(), jobs of before may still come"
     }
 
 
