@@ -184,9 +184,9 @@ def _send_aside(send: Callable[[str, bytes], None], target: str, body: bytes) ->
         logger.warning("a message for %s was not sent: %s: %s", target, type(error).__name__, error)
 
 
-def _wait(waiter: Any, timeout: float | None = None) -> None:
+def _wait(waiter: Any) -> None:
     if waiter is not None:
-        waiter.wait(timeout)
+        waiter.wait()
 
 
 def _refuse_in_loop(name: str) -> None:
