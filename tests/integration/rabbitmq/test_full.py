@@ -67,3 +67,14 @@ async def test_what_is_sent_to_a_channel_and_its_group_in_one_batch_comes_in_ord
     )
     got = [(await asyncio.wait_for(there.receive("jobs"), 60))["number"] for _ in range(60)]
     assert got == list(range(60))
+
+
+async def test_a_quorum_queue_that_several_make_at_once_is_not_full(make_layer: MakeLayer) -> None:
+    """Who finds it there a moment before it has a leader is refused, at least by 3.10."""
+    for prefix in range(10):
+        layers = [make_layer(queue_type="quorum", prefix=f"asgi-{prefix}") for _ in range(3)]
+        await asyncio.gather(*(layer.send("jobs", HELLO) for layer in layers))
+        for _ in layers:
+            await asyncio.wait_for(layers[0].receive("jobs"), 60)
+        for layer in layers:
+            await layer.close()

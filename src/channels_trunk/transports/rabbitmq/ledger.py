@@ -31,6 +31,7 @@ Membership = tuple[str, str]
 """Group and normal channel."""
 _LOCKED_RETRY = 0.05
 _TAKEN_RETRY = 0.01
+_REFUSED_RETRY = 0.02
 _GONE = -1.0
 _TAG = "ledger"
 
@@ -135,13 +136,27 @@ class Ledger:
         ]
         for _ in range(2):
             await self._declare()
-            outcome = what_arrived(await self._link.publisher.publish(publications), publications)
-            if outcome.refused:
-                raise AmqpError(f"queue {self._spec.name} takes nothing now")
-            if not outcome.lost:
+            if await self._arrive(publications):
                 return
             self._is_declared = False  # somebody has deleted it
         raise AmqpError(f"there is no queue {self._spec.name}")
+
+    async def _arrive(self, publications: Sequence[Publication]) -> bool:
+        """Publish them all; False if there is no queue.
+
+        It has no limit; but a quorum queue refuses as long as it has no leader: when a broker of a cluster has died, and
+        on 3.10 also when another node is making it at this moment.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._link.settings.send_timeout * BLOCKED_SHARE
+        while True:
+            outcome = what_arrived(await self._link.publisher.publish(publications), publications)
+            if outcome.lost or not outcome.refused:
+                return not outcome.lost
+            if loop.time() > end:
+                raise AmqpError(f"queue {self._spec.name} takes nothing now")
+            publications = [publications[index] for index in outcome.refused]
+            await asyncio.sleep(_REFUSED_RETRY)
 
     async def read(self) -> Notes:
         """Read everything and write it back in short."""
@@ -205,9 +220,8 @@ class Ledger:
         # cannot be asked for: the answer overtakes some that are being delivered. So a last one says that it is.
         await channel.consume(self._spec.name, _TAG, receive, exclusive=True)
         end = Publication("", self._spec.name, last, msgspec.msgpack.encode(_Note(0.0, "")), must_arrive=True)
-        outcome = what_arrived(await self._link.publisher.publish([end]), [end])
-        if outcome.refused or outcome.lost:
-            raise AmqpError(f"queue {self._spec.name} takes nothing now")
+        if not await self._arrive([end]):
+            raise AmqpError(f"there is no queue {self._spec.name}")
         await complete.wait()
         # What is written back comes to this consumer, too, and is not to be acknowledged.
         old = tuple(found)

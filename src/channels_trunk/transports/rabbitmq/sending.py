@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.base import NodeContext
+from channels_trunk.transports.base import Busy, NodeContext
 
+from .errors import AmqpError
 from .link import Link
 from .outgoing import Parcel, parcels, published, waves
 from .post import Confirmed, confirmed, what_arrived
@@ -50,11 +51,19 @@ class Sending:
 
     async def send(self, link: Link, workers: Workers, batch: Sequence[Envelope]) -> list[int]:
         """Publish, and wait for the broker's confirms; return the indexes of what found its channel full."""
-        await workers.declare(sorted({e.target for e in batch if e.kind == Kind.QUEUE}))
+        await self._declare(link, workers, sorted({e.target for e in batch if e.kind == Kind.QUEUE}))
         if not self._may_overfill(batch):
             sent = self._packed(link, workers, batch)
             return await self._refused(sent, await confirmed(link, sent.publications))
         return await self._send_in_waves(link, workers, batch)
+
+    async def _declare(self, link: Link, workers: Workers, channels: Sequence[str]) -> None:
+        try:
+            await workers.declare(channels)
+        except AmqpError as error:
+            if link.connection.is_over:
+                raise Busy from error  # nothing was published: the hub sends it over the next connection
+            raise
 
     def _may_overfill(self, batch: Sequence[Envelope]) -> bool:
         """Whether a quorum queue is sent more at once than it may hold: it finds out that it is full too late."""
