@@ -32,6 +32,7 @@ Membership = tuple[str, str]
 _LOCKED_RETRY = 0.05
 _TAKEN_RETRY = 0.01
 _REFUSED_RETRY = 0.02
+_BACK_SHARE = 0.5  # of `send_timeout`, as BLOCKED_SHARE
 _GONE = -1.0
 _TAG = "ledger"
 
@@ -42,6 +43,11 @@ class _Note(msgspec.Struct, frozen=True, array_like=True):
     group: str = ""  # none: there is such a channel
     ends: float = 0.0  # 0: it is no member; of a channel _GONE: what was noted of it until `at` holds no more
     is_copy: bool = False  # written back by who read it
+
+
+_FIRST = _Note(0.0, "", ends=-2.0)
+"""Written when the queue is made, and only ever taken and given back: whoever has it has all that was taken with it. So
+who does not find it knows that there is more to come, from a reader whose connection has ended."""
 
 
 @dataclass(slots=True)
@@ -125,15 +131,18 @@ class Ledger:
 
     async def _declare(self) -> None:
         if not self._is_declared:
+            is_new = not await self._link.has_queue(self._spec.name)
             await self._link.declare(self._spec)
+            if is_new:
+                await self._arrive([self._publication(_FIRST)])
             self._is_declared = True
 
-    async def _write(self, notes: Sequence[_Note]) -> None:
+    def _publication(self, note: _Note) -> Publication:
         properties = Properties(LEDGER_TYPE, b"", is_persistent=True)
-        publications = [
-            Publication("", self._spec.name, properties, msgspec.msgpack.encode(note), must_arrive=True)
-            for note in notes
-        ]
+        return Publication("", self._spec.name, properties, msgspec.msgpack.encode(note), must_arrive=True)
+
+    async def _write(self, notes: Sequence[_Note]) -> None:
+        publications = [self._publication(note) for note in notes]
         for _ in range(2):
             await self._declare()
             if await self._arrive(publications):
@@ -144,8 +153,8 @@ class Ledger:
     async def _arrive(self, publications: Sequence[Publication]) -> bool:
         """Publish them all; False if there is no queue.
 
-        It has no limit; but a quorum queue refuses as long as it has no leader: when a broker of a cluster has died, and
-        on 3.10 also when another node is making it at this moment.
+        It has no limit; but a quorum queue refuses while it has no leader: when a broker of a cluster has died, and in
+        the moment in which another node makes it.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._link.settings.send_timeout * BLOCKED_SHARE
@@ -207,32 +216,73 @@ class Ledger:
             await asyncio.sleep(_TAKEN_RETRY)
 
     async def _read(self, channel: Channel, *, end_members: bool) -> Notes:
-        found: list[Delivery] = []
-        complete = asyncio.Event()
-        last = Properties(LEDGER_TYPE, uuid4().hex.encode())
-
-        def receive(delivery: Delivery) -> None:
-            found.append(delivery)
-            if delivery.properties.message_id == last.message_id:
-                complete.set()
-
-        # Once this is answered, nobody else takes any; before, messages that another had are back. How many there are
-        # cannot be asked for: the answer overtakes some that are being delivered. So a last one says that it is.
-        await channel.consume(self._spec.name, _TAG, receive, exclusive=True)
-        end = Publication("", self._spec.name, last, msgspec.msgpack.encode(_Note(0.0, "")), must_arrive=True)
-        if not await self._arrive([end]):
-            raise AmqpError(f"there is no queue {self._spec.name}")
-        await complete.wait()
+        reading = _Reading()
+        # Once this is answered, nobody else takes any.
+        await channel.consume(self._spec.name, _TAG, reading.receive, exclusive=True)
+        await self._read_on(reading)
+        if reading.first is None:
+            # Who had them was cut off, and nobody else has them; but a quorum queue gets them back a moment later.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._link.settings.send_timeout * _BACK_SHARE):
+                    await reading.until_first()
+            await self._read_on(reading)
+            reading.found.sort(key=lambda delivery: not delivery.is_redelivered)  # they are older
         # What is written back comes to this consumer, too, and is not to be acknowledged.
-        old = tuple(found)
+        old, first = tuple(reading.found), reading.first
         notes = Notes()
         for delivery in old:
             notes.add(_decoded(delivery.body))
         remember = self._link.settings.topology.queue_expires / 2
         notes.settle(self._link.context.clock.wall(), remember=remember, end_members=end_members)
-        await self._write(_shortened(notes))
-        channel.ack(old[-1].tag, multiple=True)
+        await self._write([*([] if first else [_FIRST]), *_shortened(notes)])
+        for delivery in old:
+            if delivery is not first:
+                channel.ack(delivery.tag)
         return notes
+
+    async def _read_on(self, reading: "_Reading") -> None:
+        """Until all is there that is in the queue.
+
+        How much that is cannot be asked for: the answer overtakes some that is being delivered. So a last one says so.
+        """
+        last = Properties(LEDGER_TYPE, uuid4().hex.encode())
+        body = msgspec.msgpack.encode(_Note(0.0, ""))
+        if not await self._arrive([Publication("", self._spec.name, last, body, must_arrive=True)]):
+            raise AmqpError(f"there is no queue {self._spec.name}")
+        await reading.until_id(last.message_id)
+
+
+class _Reading:
+    """What has come from the queue so far."""
+
+    def __init__(self) -> None:
+        self.found: list[Delivery] = []
+        self.first: Delivery | None = None
+        """The note that is there as long as the queue."""
+        self._ids: set[bytes] = set()
+        self._came = asyncio.Event()
+
+    def receive(self, delivery: Delivery) -> None:
+        """Another one."""
+        self.found.append(delivery)
+        self._ids.add(delivery.properties.message_id)
+        if self.first is None and _decoded(delivery.body) == _FIRST:
+            self.first = delivery
+        self._came.set()
+
+    async def until_first(self) -> None:
+        """Wait for the first note."""
+        while self.first is None:
+            await self._more()
+
+    async def until_id(self, message_id: bytes) -> None:
+        """Wait for the message with this id."""
+        while message_id not in self._ids:
+            await self._more()
+
+    async def _more(self) -> None:
+        self._came.clear()
+        await self._came.wait()
 
 
 def _decoded(body: bytes) -> _Note:
