@@ -46,6 +46,8 @@ class HubOptions(NamedTuple):
     gap_body: bytes | None
     inline: bool
     busy_wait: bool
+    too_large: Callable[[str], Exception]
+    """What to tell the sender of a message that the engine does not take for its size."""
 
 
 class MustWait(Exception):

@@ -58,21 +58,25 @@ class Outbox:
         )
 
     def take(self) -> list[Outgoing]:
-        """Remove and return the next batch: at least one entry if there is any, else a bounded number and size."""
+        """Remove and return the next batch: a bounded number and size, or one entry that is larger.
+
+        That one goes alone, so that a batch is not too large for the engine where each message of it is not.
+        """
         batch: list[Outgoing] = []
         size = 0
         entries = self._entries
         most, self._alone = self._alone or _MAX_COUNT, 0
-        while entries and len(batch) < most and size < _MAX_BYTES:
-            outgoing = entries.popleft()
-            size += len(outgoing.envelope.body)
-            batch.append(outgoing)
+        while entries and len(batch) < most:
+            size += len(entries[0].envelope.body)
+            if size > _MAX_BYTES and batch:
+                break
+            batch.append(entries.popleft())
         return batch
 
-    def put_back(self, batch: Sequence[Outgoing], *, alone: bool = False) -> None:
-        """Put a batch that was not sent back to the front; `alone`, it is not to be taken together with others."""
+    def put_back(self, batch: Sequence[Outgoing], *, alone: int = 0) -> None:
+        """Put a batch that was not sent back to the front; the first `alone` are not to be taken with others."""
         self._entries.extendleft(reversed(batch))
-        self._alone = len(batch) if alone else 0
+        self._alone = alone
 
     def put_off(self, seconds: float) -> None:
         """The wall clock was set: what waits expires so much later; not what the engine may know as it is."""

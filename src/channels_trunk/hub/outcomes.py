@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from channels_trunk.aside import logger
 from channels_trunk.exceptions import TransportError, TransportUnavailable
+from channels_trunk.transports.base import TooLarge
 
 from .outbox import Outgoing
 from .waiters import Waiter, another, settle
@@ -40,6 +42,22 @@ class Outcomes:
             settle(_waiters([entry for index, entry in enumerate(batch) if index in full]), Refused)
             batch = [entry for index, entry in enumerate(batch) if index not in full]
         settle(_waiters(batch))
+
+    def too_large(self, batch: list[Outgoing], error: TooLarge) -> bool:
+        """The engine has this batch but for what is too large for it; False if it is to be taken apart for that."""
+        indexes = error.indexes or ((0,) if len(batch) == 1 else ())
+        if not indexes:
+            return False
+        with self._lock:
+            self._hub.counters.failed += len(indexes)
+        for index in indexes:
+            text = f"the packed message has {len(batch[index].envelope.body)} bytes; {error}"
+            settle(_waiters([batch[index]]), partial(self._hub.options.too_large, text))
+        others = [index for index in range(len(batch)) if index not in indexes]
+        if others:
+            full = [place for place, index in enumerate(others) if index in error.full]
+            self.done([batch[index] for index in others], full)
+        return True
 
     def failed(self, batch: list[Outgoing], error: TransportError) -> None:
         """The engine did not take this batch, or nobody can know."""

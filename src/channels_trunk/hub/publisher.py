@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from channels_trunk.exceptions import TransportError
-from channels_trunk.transports.base import Busy, EmbeddedTransport, StartingTransport, Transport
+from channels_trunk.transports.base import Busy, EmbeddedTransport, StartingTransport, TooLarge, Transport
 
 from .outbox import Outbox, Outgoing, Started
 from .outcomes import LEAST_TIME, Outcomes, unexpected
@@ -183,10 +183,14 @@ class Publisher:
         try:
             refused = self._inline.publish_now([entry.envelope for entry in batch])
         except Busy:
-            with self._lock:
-                self._outbox.put_back(batch, alone=self._knows_after)
+            self.put_back(batch)
             self._hand_over()
             return 0
+        except TooLarge as error:
+            if not self.outcomes.too_large(batch, error):
+                self.take_apart(batch)
+                self._hand_over()
+                return 0
         except TransportError as error:
             self.outcomes.failed(batch, error)
         except Exception as error:  # noqa: BLE001 - the senders must not wait for ever
@@ -241,7 +245,7 @@ class Publisher:
             if self._started is not started:
                 return  # the connection ended meanwhile, and the senders know
             self._started = None
-            self._outbox.put_back(started.batch, alone=self._knows_after)
+            self._put_back(started.batch)
             self._handed = True
         self._wake_pump()
 
@@ -322,7 +326,15 @@ class Publisher:
     def put_back(self, batch: Sequence[Outgoing]) -> None:
         """The engine was busy: nothing of this was done."""
         with self._lock:
-            self._outbox.put_back(batch, alone=self._knows_after)
+            self._put_back(batch)
+
+    def _put_back(self, batch: Sequence[Outgoing]) -> None:
+        self._outbox.put_back(batch, alone=len(batch) if self._knows_after else 0)
+
+    def take_apart(self, batch: Sequence[Outgoing]) -> None:
+        """The engine does not take so much at once: half of it is next."""
+        with self._lock:
+            self._outbox.put_back(batch, alone=len(batch) // 2)
 
     def pump_ends(self) -> None:
         """The connection has ended: what a caller started goes the way of what the pump has under way."""

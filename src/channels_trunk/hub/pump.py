@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from channels_trunk.exceptions import TransportError
-from channels_trunk.transports.base import Busy, StartingTransport, Transport
+from channels_trunk.transports.base import Busy, StartingTransport, TooLarge, Transport
 
 from .outbox import Outgoing
 from .outcomes import Outcomes, unexpected
@@ -82,6 +82,9 @@ class Pump:
             raise
         except Busy:
             raise
+        except TooLarge as error:
+            if not self._outcomes.too_large(batch, error):
+                self._publisher.take_apart(batch)
         except Exception as error:  # noqa: BLE001 - the senders must not wait for ever, nor the pump end
             self._outcomes.failed(batch, unexpected(error))
         else:

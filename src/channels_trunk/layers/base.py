@@ -104,6 +104,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
             gap_body=None if gap_event is None else self._codec.pack({"type": gap_event}),
             inline=values["inline"],
             busy_wait=values["busy_wait"],
+            too_large=MessageTooLarge,
         )
         return Hub(node=new_node_id(), transport=self._make_transport(values), codec=self._codec, options=options)
 
@@ -119,10 +120,10 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel; it is with the channel's process, or safely stored, when this returns.
 
-        Raises TypeError for a bad name or a value that cannot be packed, MessageTooLarge beyond `max_message_size`,
-        ChannelFull if the channel holds `capacity` messages, and TransportUnavailable if the engine could not take it
-        within `send_timeout` seconds (it is not sent later; if it was under way when the engine went, it may have been
-        taken). Cancelled, the message may or may not be sent.
+        Raises TypeError for a bad name or a value that cannot be packed, MessageTooLarge beyond `max_message_size` or
+        what the engine takes, ChannelFull if the channel holds `capacity` messages, and TransportUnavailable if the
+        engine could not take it within `send_timeout` seconds (it is not sent later; if it was under way when the
+        engine went, it may have been taken). Cancelled, the message may or may not be sent.
         """
         body = self._pack(message)
         _refuse_within("send")
@@ -189,7 +190,8 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         """Send a message to every member of a group, in every process; never raises ChannelFull.
 
         A member that is full goes without the message (counted). Raises as send() otherwise; if it raises
-        TransportUnavailable, members in this process have the message already.
+        TransportUnavailable, or MessageTooLarge because of the engine, members in this process have the message
+        already.
         """
         check_group(group)
         body = self._pack(message)

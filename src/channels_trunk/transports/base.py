@@ -17,7 +17,7 @@ What a transport promises:
 
 - envelopes published by one node reach each other node in that order, at most once; a node's own come back to nobody.
 - driver errors become `TransportUnavailable` (the batch was not stored, or nobody can know), `Busy` (it certainly was
-  not, try again) or, from `open` alone, another `ChannelLayerError` that only a person can mend.
+  not, try again), `TooLarge` or, from `open` alone, another `ChannelLayerError` that only a person can mend.
 - what it holds and lost is told by `sink.gap(...)`, not before what is sent from then on is heard.
 """
 
@@ -41,12 +41,26 @@ __all__ = [
     "ReadableTransport",
     "Sink",
     "StartingTransport",
+    "TooLarge",
     "Transport",
 ]
 
 
 class Busy(Exception):
     """Another process holds the engine's lock: nothing was done, try again."""
+
+
+class TooLarge(Exception):
+    """The engine takes nothing so large, for a reason that names its limit and the remedy; raised by a publish.
+
+    By its `indexes`, envelopes of the batch each of which is too large, while the engine has the others, but for those
+    that are `full`. Without them it is the batch as a whole, of which nothing was done: of less it may take each.
+    """
+
+    def __init__(self, reason: str, indexes: Sequence[int] = (), *, full: Sequence[int] = ()) -> None:
+        super().__init__(reason)
+        self.indexes = indexes
+        self.full = full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +167,10 @@ class Transport(ABC):
 
     @abstractmethod
     async def publish(self, batch: Sequence[Envelope]) -> Sequence[int]:
-        """Send a batch; return the indexes of those refused because their normal channel is full."""
+        """Send a batch; return the indexes of those refused because their normal channel is full.
+
+        A batch has a mebibyte of bodies at most, or one envelope that is larger.
+        """
 
     @abstractmethod
     async def claim(self, channel: str, limit: int) -> Sequence[Claimed]:

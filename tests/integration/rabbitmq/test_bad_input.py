@@ -14,7 +14,7 @@ from channels_trunk.layers import RabbitMQChannelLayer
 from channels_trunk.testing import eventually
 from channels_trunk.testing.ports import LOOPBACK, free_port
 from channels_trunk.testing.proxy import stop_listening
-from tests.integration.rabbitmq.conftest import MakeLayer, unreached
+from tests.integration.rabbitmq.conftest import HELLO, MakeLayer, is_ok, unreached
 from tests.plugins.servers import RabbitServer
 
 SECRET = "s3cr3t"
@@ -79,8 +79,6 @@ async def test_brokers_that_refuse_for_good(make_layer: MakeLayer, broker: Rabbi
     wrong = make_layer(host=url.replace(password, SECRET))
     text = await refused(wrong, r"vhost 'v\w+': the user, the password or the user's permissions are wrong")
     assert wrong.health().state == "failed"
-    missing = make_layer(host=broker.url_for("nowhere"))
-    text += await refused(missing, r"vhost 'nowhere': the vhost does not exist, or the user may not use it")
     vhost = url.rpartition("/")[2]
     user = f"poor-{vhost}"
     broker.ctl("add_user", user, SECRET)
@@ -92,6 +90,23 @@ async def test_brokers_that_refuse_for_good(make_layer: MakeLayer, broker: Rabbi
     # As soon as it is mended, the next call works.
     broker.ctl("set_permissions", "--vhost", vhost, user, ".*", ".*", ".*")
     await poor.new_channel()
+
+
+async def test_a_vhost_that_is_not_there_or_has_as_many_connections_as_it_may(
+    make_layer: MakeLayer, broker: RabbitServer, url: str
+) -> None:
+    """Brokers say the same of both."""
+    missing = make_layer(host=broker.url_for("nowhere"), send_timeout=1)
+    await unreached(missing, r"vhost 'nowhere': the vhost does not exist, or the user may not use it.*not found")
+    vhost = url.rpartition("/")[2]
+    broker.ctl("set_vhost_limits", "--vhost", vhost, '{"max-connections": 0}')
+    layer = make_layer(send_timeout=1)
+    await unreached(layer, r"or has as many connections as it may.*connection limit \(0\) is reached")
+    receiving = asyncio.ensure_future(layer.receive("jobs"))
+    broker.ctl("clear_vhost_limits", "--vhost", vhost)
+    await is_ok(layer, within=60)
+    await layer.send("jobs", HELLO)
+    assert await asyncio.wait_for(receiving, 60) == HELLO
 
 
 async def test_brokers_that_are_not_there(make_layer: MakeLayer) -> None:

@@ -176,6 +176,7 @@ OF_OTHERS = {
     "the database's driver is not installed, or its `ENGINE` is wrong": _DATABASE,
     "the app is not installed": _DATABASE,
     "no tables, or old ones": _DATABASE,
+    "a message that is larger than the engine takes": "../../faults/test_too_large.py",
     "the engine takes connections and does not answer": "../../faults/test_hanging_calls.py",
     "a URL of PostgreSQL without psycopg": "../../unit/test_config.py",
 }

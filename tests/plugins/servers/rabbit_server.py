@@ -198,5 +198,11 @@ class RabbitServer:
         self.ctl("set_disk_free_limit", "1000000GB" if on else "1MB")
         eventually_blocking(lambda: self._has_alarm() is on, within=CTL_SECONDS, what=f"the alarm is {on}")
 
+    def take_at_most(self, size: int) -> None:
+        """Refuse messages of more bytes, as `max_message_size` in its configuration does."""
+        # 3.10 looks into its configuration, and 4.x into what it has made of that.
+        both = f"application:set_env(rabbit, max_message_size, {size}), persistent_term:put(max_message_size, {size})."
+        self.ctl("eval", both)
+
     def _has_alarm(self) -> bool:
         return self.ctl("eval", "rabbit_alarm:get_alarms().").strip() != "[]"

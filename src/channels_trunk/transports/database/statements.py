@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from django.db.models import BinaryField, sql
 
 from .cursors import Cursors
+from .sizes import Sizes
 
 __all__ = ["Statements", "removal", "update"]
 
@@ -61,6 +62,8 @@ class Statements:
         self._cursors = Cursors(connection)
         self._insertions: dict[tuple[Any, int], _Insertion] = {}
         self._known: dict[Hashable, _Statement | None] = {}
+        self.sizes: Sizes
+        """How much the connection takes at once; to be set when it is made."""
 
     def rows(self, build: Build, *shape: Hashable, **values: Any) -> list[Sequence[Any]]:
         """The rows of a query."""
@@ -74,8 +77,7 @@ class Statements:
 
     def insert(self, model: Any, rows: Sequence[Sequence[Any]]) -> None:
         """In a transaction: insert rows of a model; each has a value for every field but the primary key, in order."""
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
+        for some in self.sizes.parts(rows, most=_ROWS_AT_ONCE):
             insertion = self._insertion(model, some)
             if insertion.text is None:
                 names = [field.attname for field in _fields(model)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportError, TransportUnavailable
-from channels_trunk.transports.base import Busy, NodeContext
+from channels_trunk.transports.base import Busy, NodeContext, TooLarge
 
 from .errors import EMPTIED, STALE
 from .line import Line
@@ -24,6 +24,8 @@ __all__ = ["Unanswered", "Writer"]
 
 # A notification holds less than 8,000 bytes; beside the frame there are a row's number and a node's id.
 _LARGEST_FRAME = 5_800
+# PostgreSQL allocates no more than a gibibyte for what a client sends at once, nor for a row.
+_LARGEST = 2**30 - 2**16
 _NOBODY, _NOTHING = text_array([]), text(b"")
 _MANY_TARGETS = 1_000
 _MANY_MEMBERS = 10_000
@@ -153,7 +155,10 @@ class Writer:
         wire = self._line.current()
         if wire is None or self._unanswered.sent is not None or not wire.can_start():
             return False
-        call = self._prepared(batch)
+        try:
+            call = self._prepared(batch)
+        except TooLarge:
+            return False
         if not wire.knows(call.statement):
             return False
         self._batch += 1
@@ -243,9 +248,11 @@ class Writer:
                 payload = text(binascii.b2a_base64(frame, newline=False))
         values = (expires_at, frame, whom.bells, payload, whom.groups)
         if not queued:
+            _check_size(len(frame))
             return _Call(batch, queued, self._publish, values, len(frame))
         packed = [self.queue_frame(self._context, row.channel, row.envelope) for row in queued]
         size = len(frame) + sum(map(len, packed))
+        _check_size(size)
         return _Call(batch, queued, self._publish_queued, (*values, *self._queue_values(queued, packed)), size)
 
     def _whom(self, log: Sequence[Envelope]) -> _Whom:
@@ -371,6 +378,13 @@ class Writer:
         """The frame of one message of a normal channel, which says for which channel it is."""
         queued = Envelope(Kind.QUEUE, channel, envelope.expires_at, envelope.body)
         return context.codec.encode_frame(context.node, [queued])
+
+
+def _check_size(size: int) -> None:
+    if size > _LARGEST:
+        raise TooLarge(
+            f"with a copy for each normal channel in its group, PostgreSQL takes {_LARGEST} bytes: send less"
+        )
 
 
 def _limited(capacity: int) -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from channels_trunk.exceptions import TransportUnavailable
 
 from .answers import Answered, Answers
-from .errors import AmqpError
+from .errors import AmqpError, read_close
 from .frames import Frame
 from .publishing import Batch, Confirms, Publication
 from .topology import QueueSpec
@@ -287,10 +287,8 @@ class Channel:
         elif index == Method.BASIC_NACK:
             self._confirm(payload, refused=True)
         elif index == Method.CHANNEL_CLOSE:
-            code = int.from_bytes(payload[4:6], "big")
-            text = read_short(payload, 6)[0].decode(errors="replace")
             self._connection.write(method(self.number, Method.CHANNEL_CLOSE_OK))
-            self.ended(AmqpError(text, code))
+            self.ended(read_close(payload))
         elif index == Method.BASIC_CANCEL:
             self._cancelled(read_short(payload, 4)[0].decode())
         else:

@@ -14,7 +14,7 @@ from channels_trunk.exceptions import TransportUnavailable
 
 from .address import Address
 from .channel import Channel
-from .errors import AmqpError
+from .errors import AmqpError, read_close
 from .frames import FRAME_MAX, Frame, FrameBuffer
 from .line import Line
 from .loop_calls import LoopCalls
@@ -263,9 +263,8 @@ class Connection:
             if not self._ready.done():
                 self._ready.set_result(None)
         elif index == Method.CONNECTION_CLOSE:
-            code = int.from_bytes(payload[4:6], "big")
             self._reply(Method.CONNECTION_CLOSE_OK, b"")
-            self._fail(AmqpError(read_short(payload, 6)[0].decode(errors="replace"), code))
+            self._fail(read_close(payload))
         elif index == Method.CONNECTION_CLOSE_OK:
             self._other_side_closed()
         elif index == Method.CONNECTION_BLOCKED:

@@ -65,7 +65,8 @@ class GivingBack:
         waiting = [message for channel in channels for message in self.take(channel)]
         self._waiting.extend(message for message in messages if message.channel not in channels)
         together = [*(message for message in messages if message.channel in channels), *waiting]
-        blocks = blocks_of([message for message in together if message.expires_at > now])
+        most = min(_MOST_BYTES, link.limit.refused / 2)
+        blocks = blocks_of([message for message in together if message.expires_at > now], most)
         if not blocks:
             return
         try:
@@ -81,8 +82,11 @@ class GivingBack:
             raise
         for index in outcome.lost:
             workers.forget(blocks[index][0].channel)
-        for index in sorted((*outcome.refused, *outcome.lost)):
-            self._waiting.extend(blocks[index])
+        for index in sorted((*outcome.refused, *outcome.lost, *outcome.too_large)):
+            if index in outcome.too_large and len(blocks[index]) == 1:
+                self._context.sink.gap(f"of a message that could not be given back: {link.limit.remedy(link.address)}")
+            else:
+                self._waiting.extend(blocks[index])
 
     async def _reached(self, link: Link, workers: Workers, channels: Iterable[str]) -> list[str]:
         """Those that take messages now: the queue of another may be on a node of a cluster that is down."""
@@ -133,14 +137,14 @@ class GivingBack:
         return publication._replace(properties=publication.properties._replace(priority=9, message_id=identity))
 
 
-def blocks_of(messages: Sequence[Claimed]) -> list[list[Claimed]]:
+def blocks_of(messages: Sequence[Claimed], most: float = _MOST_BYTES) -> list[list[Claimed]]:
     """What goes back as one message each: of one channel, in order, and not larger than a broker takes."""
     blocks: list[list[Claimed]] = []
     latest: dict[str, tuple[list[Claimed], int]] = {}
     for message in messages:
         block, size = latest.get(message.channel, ([], 0))
         size += len(message.body)
-        if not block or size > _MOST_BYTES:
+        if not block or size > most:
             block, size = [], len(message.body)
             blocks.append(block)
         block.append(message)

@@ -1,6 +1,7 @@
 """What there is while the broker is connected: one connection and its channels."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,10 +17,43 @@ from .errors import NOT_FOUND, PRECONDITION_FAILED, AmqpError, translated
 from .settings import RabbitMQSettings
 from .topology import QueueSpec
 
-__all__ = ["Link", "connected"]
+__all__ = ["Limit", "Link", "connected"]
 
 _PUBLISHER, _INBOX, _DESK, _LANE, _BINDER = 1, 2, 3, 4, 5
 _SCRATCHES = range(6, 22)
+# So large is a message that a broker is believed to take before it has taken any. Bytes.
+_SURELY_TAKEN = 131_072
+_SMALL = 4_096
+
+
+@dataclass(slots=True)
+class Limit:
+    """What is known of the largest message that the broker takes, in bytes."""
+
+    taken: int = _SURELY_TAKEN
+    """One of so many was taken."""
+    refused: float = math.inf
+    """One of so many was not."""
+    reason: str = ""
+    """What the broker said then."""
+
+    def refuse(self, size: int, reason: str) -> None:
+        """It did not take one of so many."""
+        self.refused, self.reason = size, reason
+        # Should it have taken one that was as large, somebody has set it to less since.
+        self.taken = min(self.taken, size - 1)
+
+    def remedy(self, where: object) -> str:
+        """What to tell whoever sends one that is too large."""
+        return (
+            f"RabbitMQ at {where} takes none so large. Send less, or raise max_message_size in its rabbitmq.conf "
+            f"({self.reason})"
+        )
+
+    @property
+    def together(self) -> int:
+        """How much may be put into one message: encrypted, and with what stands beside, it is less than `taken`."""
+        return self.taken // 2 if self.taken >= _SMALL else 0
 
 
 @dataclass(slots=True)
@@ -40,6 +74,7 @@ class Link:
     """Why messages may have been lost before it took its place, until that is said: when its groups are bound."""
     bound: set[str] = field(default_factory=set)
     """Groups that were bound over this connection."""
+    limit: Limit = field(default_factory=Limit)
     asked: dict[str, Any] = field(default_factory=dict)
     """Groups whose binding the broker was asked for, without an answer so far; see hearing.py."""
     giving_back: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -55,10 +90,10 @@ class Link:
         return self.connection.address
 
     @asynccontextmanager
-    async def scratch(self) -> AsyncIterator[Channel]:
+    async def scratch(self, *, confirms: bool = False) -> AsyncIterator[Channel]:
         """A channel for what may be refused."""
         number = await self._scratch.get()
-        opening = asyncio.ensure_future(self.connection.channel(number))
+        opening = asyncio.ensure_future(self.connection.channel(number, confirms=confirms))
         is_given_up = False
         try:
             yield await asyncio.shield(opening)

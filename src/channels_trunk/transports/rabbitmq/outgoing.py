@@ -15,6 +15,8 @@ from .wire import Properties
 
 __all__ = ["Parcel", "expiration", "parcels", "published", "waves"]
 
+_BESIDE = 24  # bytes of an envelope beside its target and body
+
 
 class Parcel(NamedTuple):
     """Envelopes that travel as one message."""
@@ -24,22 +26,27 @@ class Parcel(NamedTuple):
     indexes: list[int]  # in the batch
 
 
-def parcels(batch: Sequence[Envelope]) -> list[Parcel]:
+def parcels(batch: Sequence[Envelope], *, most: int) -> list[Parcel]:
     """Put together what goes to one node, without one envelope overtaking another on its way to a node.
 
+    A parcel of several has `most` bytes at most.
     Groups' messages travel one by one: a normal channel that is a member gets each for itself, as one reader takes it.
     """
     found: list[Parcel] = []
     open_parcels: dict[str, Parcel] = {}
+    sizes: dict[str, int] = {}
     for index, envelope in enumerate(batch):
         kind, target = envelope.kind, envelope.target
         if kind == Kind.MAILBOX:
             target = channel_owner(target) or target
         if kind in (Kind.MAILBOX, Kind.CONTROL) and target != EVERY_NODE:
-            if (parcel := open_parcels.get(target)) is not None:
+            size = len(envelope.body) + len(envelope.target) + _BESIDE
+            if (parcel := open_parcels.get(target)) is not None and sizes[target] + size <= most:
+                sizes[target] += size
                 parcel.indexes.append(index)
                 continue
             open_parcels[target] = parcel = Parcel(Kind.MAILBOX, target, [index])
+            sizes[target] = size
         else:
             if kind != Kind.QUEUE:
                 # What comes behind this one, for a node that may hear it, must not be put before it.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.exceptions import TransportUnavailable
-from channels_trunk.transports.base import Busy, NodeContext
+from channels_trunk.transports.base import Busy, NodeContext, TooLarge
 
 from .errors import AmqpError
 from .link import Link
@@ -53,9 +53,18 @@ class Sending:
         """Publish, and wait for the broker's confirms; return the indexes of what found its channel full."""
         await self._declare(link, workers, sorted({e.target for e in batch if e.kind == Kind.QUEUE}))
         if not self._may_overfill(batch):
-            sent = self._packed(link, workers, batch)
-            return await self._refused(sent, await confirmed(link, sent.publications))
-        return await self._send_in_waves(link, workers, batch)
+            refused, too_large = await self._publish(self._packed(link, workers, batch))
+        else:
+            refused, too_large = await self._send_in_waves(link, workers, batch)
+        if too_large:
+            raise TooLarge(link.limit.remedy(link.address), too_large, full=refused)
+        return refused
+
+    async def _publish(self, sent: _Sent) -> tuple[list[int], list[int]]:
+        """Return the indexes of what found its channel full, and of what is too large."""
+        outcome = await confirmed(sent.link, sent.publications)
+        too_large = [index for number in outcome.too_large for index in sent.parcels[number].indexes]
+        return await self._refused(sent, outcome), too_large
 
     async def _declare(self, link: Link, workers: Workers, channels: Sequence[str]) -> None:
         try:
@@ -72,18 +81,22 @@ class Sending:
         counts = Counter(envelope.target for envelope in batch if envelope.kind == Kind.QUEUE)
         return any(count > self._context.capacity_of(channel) for channel, count in counts.items())
 
-    async def _send_in_waves(self, link: Link, workers: Workers, batch: Sequence[Envelope]) -> list[int]:
+    async def _send_in_waves(
+        self, link: Link, workers: Workers, batch: Sequence[Envelope]
+    ) -> tuple[list[int], list[int]]:
         refused: list[int] = []
+        too_large: list[int] = []
         full: set[str] = set()
         for wave in waves(batch, self._context.capacity_of):
             # What finds its channel full has come at the same moment as this.
             refused += [index for index in wave if batch[index].kind == Kind.QUEUE and batch[index].target in full]
             indexes = sorted(set(wave).difference(refused))
             sent = self._packed(link, workers, [batch[index] for index in indexes])
-            again = [indexes[index] for index in await self._refused(sent, await confirmed(link, sent.publications))]
-            full.update(batch[index].target for index in again if batch[index].kind == Kind.QUEUE)
-            refused += again
-        return refused
+            again, larger = await self._publish(sent)
+            full.update(batch[indexes[index]].target for index in again if batch[indexes[index]].kind == Kind.QUEUE)
+            refused += [indexes[index] for index in again]
+            too_large += [indexes[index] for index in larger]
+        return refused, too_large
 
     def start(self, link: Link, workers: Workers, batch: Sequence[Envelope], done: Done) -> bool:
         """Publish, and have the confirms call `done`, in any thread; False if there is more to do than that."""
@@ -92,6 +105,8 @@ class Sending:
         if sum(len(envelope.body) for envelope in batch) > _MOST_BY_CALLERS or self._may_overfill(batch):
             return False
         sent = self._packed(link, workers, batch)
+        if any(len(publication.body) > link.limit.taken for publication in sent.publications):
+            return False
 
         def finish(outcome: Batch) -> None:
             if outcome.error is None and not outcome.refused and not outcome.returned:
@@ -112,7 +127,7 @@ class Sending:
         return await self._refused(sent, what_arrived(outcome, sent.publications))
 
     def _packed(self, link: Link, workers: Workers, batch: Sequence[Envelope]) -> _Sent:
-        found = parcels(batch)
+        found = parcels(batch, most=link.limit.together)
         return _Sent(link, workers, batch, found, [self._publication(parcel, batch) for parcel in found])
 
     def _publication(self, parcel: Parcel, batch: Sequence[Envelope]) -> Publication:
@@ -167,7 +182,7 @@ class Sending:
             workers.forget(channel)
         await workers.declare(channels)
         outcome = await confirmed(link, [self._publication(parcel, sent.batch) for parcel in gone])
-        if outcome.lost:
-            names = ", ".join(sorted({gone[number].target for number in outcome.lost}))
+        if missing := outcome.lost + outcome.too_large:
+            names = ", ".join(sorted({gone[number].target for number in missing}))
             raise TransportUnavailable(f"RabbitMQ at {link.address} has no queue for normal channel {names}")
         return await self._full(sent, [gone[number] for number in outcome.refused])

@@ -19,7 +19,7 @@ from channels_trunk.transports.base import (
     StartingTransport,
 )
 
-from .errors import NOT_FOUND, AmqpError, translated
+from .errors import NOT_FOUND, AmqpError, Meaning, translated
 from .exchanges import make_exchanges
 from .giving_back import GivingBack
 from .hearing import Hearing
@@ -61,6 +61,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
         self._hearing = Hearing()
         self._complained: set[str] = set()
         self._thorough_at = 0.0
+        self._takes_little = False  # whether a broker did not take a message of a size that is taken as a rule
 
     # --- life
 
@@ -78,6 +79,8 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
             came=self._hand_over,
         )
         self._link = link
+        if self._takes_little:
+            link.limit.taken = 0
         self._ledger = Ledger(link)
         self._workers = Workers(link, self._ledger, complained=self._complained, gone=self._queues_gone)
         with self._translating(link, opening=not self._opened_before):
@@ -126,6 +129,7 @@ class RabbitMQTransport(ReadableTransport, StartingTransport):
             return  # it is being closed: what was asked of it a moment ago may fail in any way
         if error.code == NOT_FOUND:
             self._place.doubt = "an exchange of RabbitMQ was deleted"
+        self._takes_little = self._takes_little or error.meaning is Meaning.MESSAGE
         self._lose(link, error)
 
     def _lose(self, link: Link, error: AmqpError) -> None:

@@ -3,9 +3,9 @@
 import sqlite3
 
 from channels_trunk.exceptions import TransportError, TransportUnavailable
-from channels_trunk.transports.base import Busy
+from channels_trunk.transports.base import Busy, TooLarge
 
-__all__ = ["translated"]
+__all__ = ["too_large", "translated"]
 
 _WORDS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -15,7 +15,7 @@ _WORDS = {
     sqlite3.SQLITE_CORRUPT: "the file is damaged; stop every process that uses it and delete it",
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database (or is encrypted); name another file",
     sqlite3.SQLITE_IOERR: "the file system failed",
-    sqlite3.SQLITE_TOOBIG: "a frame is larger than this SQLite takes",
+    sqlite3.SQLITE_TOOBIG: "a row is larger than this SQLite takes",
 }
 _FATAL_AT_OPEN = {
     sqlite3.SQLITE_READONLY,
@@ -38,3 +38,8 @@ def translated(error: sqlite3.Error, path: str, *, opening: bool = False) -> Bus
         return Busy(path)
     kind = TransportError if opening and code in _FATAL_AT_OPEN else TransportUnavailable
     return kind(f"SQLite file {path}: {_WORDS.get(code, 'SQLite failed')} ({error})")
+
+
+def too_large(error: Exception) -> TooLarge:
+    """What to raise for a row that is larger than SQLite, or its module, takes."""
+    return TooLarge(f"SQLite takes no row so large ({error}): send less")

@@ -19,7 +19,7 @@ from .bells import Bells
 from .clocks import Clocks
 from .connection import LONGEST_WAIT, SQLiteSettings, check_file, connect, create_schema
 from .doorbell import Doorbell
-from .errors import translated
+from .errors import too_large, translated
 from .log_reader import LogReader, Mark
 from .neighbours import Neighbours
 from .presence import Presence
@@ -230,6 +230,8 @@ class SQLiteTransport(EmbeddedTransport):
         """Append the batch, and wake whom it concerns."""
         try:
             return self._opened.writer.publish(batch)
+        except (sqlite3.DataError, OverflowError) as error:  # SQLITE_TOOBIG, and what no SQLite takes
+            raise too_large(error) from error
         except sqlite3.Error as error:
             self._fail(error)
 
