@@ -86,9 +86,6 @@ class TestRabbitMQQuorum(TestRabbitMQ):
 
     options = {"queue_type": "quorum"}
     chosen = 6
-    expected_failures = {
-        "ending": "open: if the connection is cut in the middle of flush(), jobs of before may still come"
-    }
 
 
 class OnDjango(Cuts):

@@ -235,9 +235,10 @@ class Ledger:
         remember = self._link.settings.topology.queue_expires / 2
         notes.settle(self._link.context.clock.wall(), remember=remember, end_members=end_members)
         await self._write([*([] if first else [_FIRST]), *_shortened(notes)])
-        for delivery in old:
-            if delivery is not first:
-                channel.ack(delivery.tag)
+        if first is not None:
+            channel.give_back(first.tag)  # it comes again at once
+        # All at once: of many acknowledgements a quorum queue may not have seen the last when the channel is closed.
+        channel.ack(old[-1].tag, multiple=True)
         return notes
 
     async def _read_on(self, reading: "_Reading") -> None:
