@@ -238,7 +238,7 @@ class Ledger:
         if first is not None:
             channel.give_back(first.tag)  # it comes again at once
         # All at once: of many acknowledgements a quorum queue may not have seen the last when the channel is closed.
-        channel.ack(old[-1].tag, multiple=True)
+        channel.ack(max(delivery.tag for delivery in old), multiple=True)
         return notes
 
     async def _read_on(self, reading: "_Reading") -> None:
