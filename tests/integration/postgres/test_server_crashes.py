@@ -148,10 +148,10 @@ async def test_an_operator_empties_the_tables(make_layer: MakeLayer, postgres_da
         assert await next_of(there, channel) == HELLO
     await works(here, there)
     ask(postgres_database, statement)
-    if statement != "DELETE FROM trunk_nodes":
-        assert await next_of(there, channel) == GAP
-        await eventually(lambda: here.stats().gaps_total == 1, within=10)
-        await is_ok(here, there)
+    # Who is forgotten may have missed a flush, or that another one took its channel out of a group.
+    assert await next_of(there, channel) == GAP
+    await eventually(lambda: here.stats().gaps_total == 1, within=10)
+    await is_ok(here, there)
     await here.group_send("members", HELLO)
     assert await next_of(there, channel) == HELLO
     await works(here, there)

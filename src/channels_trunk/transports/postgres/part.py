@@ -29,6 +29,7 @@ __all__ = ["Kept", "Part"]
 # How much is written before maintenance comes ahead of its time. Bytes.
 _BUSTLE = 1024 * 1024
 _TIDY_EVERY = 5.0
+_FORGOTTEN = "others took this process for dead, or somebody emptied the table of processes"
 _SOON = 0.1
 
 
@@ -38,6 +39,8 @@ class Kept:
     def __init__(self) -> None:
         self.place: Place | None = None  # from before the server was away; the position is in the next
         self.position = 0
+        self.was_forgotten = False
+        """By the others, or by who emptied the table: until that is told, whatever comes between."""
         self.moves = Moves()
         self.unanswered = Unanswered()
         self.hearing = Hearing()
@@ -45,6 +48,7 @@ class Kept:
     def forget(self) -> None:
         """The node leaves."""
         self.place = None
+        self.was_forgotten = False
         self.hearing.forget()
         self.moves.clear()
         self.unanswered = Unanswered()
@@ -62,7 +66,7 @@ class Kept:
             return "the server has crashed, or its tables were emptied: what its unlogged tables held is lost"
         if place.lowest > self.position + 1 or place.head < self.position:
             return EMPTIED
-        return ""
+        return _FORGOTTEN if self.was_forgotten else ""
 
     def where_to_go_on(self, place: Place) -> int:
         """The position to read from: behind a gap there is what was sent since, which nobody here has read."""
@@ -166,7 +170,7 @@ class Part:
             place = await upkeep.find_place(kept.last)
         # Before the log is looked at: whoever empties it from now on waits for this node. The listener's own position
         # stays in front of a gap until that is told: if this fails, the next open() has to find it.
-        await upkeep.register(kept.where_to_go_on(place))
+        await self._say_here(kept.where_to_go_on(place))
         place = await upkeep.find_place(kept.last)
         gap = kept.what_was_missed(place)
         kept.position = self.listener.position = kept.where_to_go_on(place)
@@ -177,7 +181,7 @@ class Part:
         self.writer.log_ends_at(place.head)
         if gap:
             # At once: if what follows fails, the next open() finds nothing missing.
-            self._context.sink.gap(gap)
+            self._say(gap)
         await self.writing.wire()
         await self.listening.wire()
         await self.queues.settle()
@@ -291,9 +295,11 @@ class Part:
 
     async def maintain(self) -> float:
         """Heartbeat, and whatever is due; return in how many seconds to call again."""
-        await self.upkeep.register(self.listener.position)
+        await self._say_here(self.listener.position)
         await self.queues.settle()
         await self.check_place()
+        if self._kept.was_forgotten:
+            self._say(_FORGOTTEN)
         # A worker that died in the middle of a claim gave its rows back, and nobody was told.
         await self.look_into_queues()
         if not self.must_poll:
@@ -302,6 +308,17 @@ class Part:
         if not self.settings.auto_trim:
             return HEARTBEAT
         return _SOON if await self.tidy() else HEARTBEAT
+
+    async def _say_here(self, position: int) -> None:
+        """The heartbeat. Others ask none that has no row to flush, or to end a membership."""
+        if not await self.upkeep.heartbeat(position):
+            # Noted before: if the answer to what follows is lost, the next connection finds the row.
+            self._kept.was_forgotten = self._kept.place is not None
+            await self.upkeep.register(position)
+
+    def _say(self, gap: str) -> None:
+        self._kept.was_forgotten = False
+        self._context.sink.gap(gap)
 
     async def check_place(self) -> None:
         """Raise TransportUnavailable if somebody has emptied the tables while the connections stood."""

@@ -74,6 +74,9 @@ class Upkeep:
                 "ON CONFLICT (node) DO UPDATE SET position = excluded.position, seen_at = excluded.seen_at"
             )
         )
+        self._heartbeat = Statement(
+            names.fill("UPDATE {p}nodes SET position = $2, seen_at = clock_timestamp() WHERE node = $1 RETURNING 1")
+        )
         # One statement: whoever appends meanwhile has done so, and has then made the leap.
         self._leap = Statement(
             names.fill(
@@ -129,8 +132,12 @@ class Upkeep:
         if not wire.pooled:
             await wire.run(self._hold_lock, ALIVE_CLASS, self._lock_key)
 
+    async def heartbeat(self, position: int) -> bool:
+        """Say that this node lives and has read so far; whether it is known."""
+        return bool(await self._line.run(self._heartbeat, self._context.node, position))
+
     async def register(self, position: int) -> None:
-        """Say that this node is there and has read so far."""
+        """Take part, from here on."""
         await self._line.run(self._register, self._context.node, self._context.prefix, self._lock_key, position)
 
     async def leap(self, position: int) -> None:

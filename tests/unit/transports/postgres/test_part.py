@@ -64,7 +64,7 @@ def test_a_node_that_comes_for_the_first_time_has_missed_nothing() -> None:
     assert Kept().where_to_go_on(Place(1, 5, 9)) == 9
 
 
-def make_joining(kept: Kept, gaps: list[str], *, found: Place, fails_at: str) -> Part:
+def make_joining(kept: Kept, gaps: list[str], *, found: Place, fails_at: str, is_known: bool = True) -> Part:
     """A part that comes to the log again; what it asks at one of its steps fails."""
     sink = SimpleNamespace(lost=None, gap=gaps.append)
     part: Any = Part(PostgresSettings("dbname=mysite"), SimpleNamespace(sink=sink), kept, Reading())  # type: ignore[arg-type]
@@ -87,6 +87,7 @@ def make_joining(kept: Kept, gaps: list[str], *, found: Place, fails_at: str) ->
     part.queues = SimpleNamespace(settle=answers("settle"))
     part.upkeep = SimpleNamespace(
         hold_alive_lock=answers("lock"),
+        heartbeat=answers("heartbeat", is_known),
         register=answers("register"),
         find_place=answers("find_place", found),
         leap=answers("leap"),
@@ -98,7 +99,7 @@ def make_joining(kept: Kept, gaps: list[str], *, found: Place, fails_at: str) ->
 
 @pytest.mark.parametrize("found", [Place(1, 9, 12), Place(2, 9, 12)], ids=["emptied", "epoch"])
 @pytest.mark.parametrize(
-    "fails_at", ["find_place 1", "register 1", "find_place 2", "writing 1", "listening 1", "settle 1"]
+    "fails_at", ["find_place 1", "heartbeat 1", "find_place 2", "writing 1", "listening 1", "settle 1"]
 )
 async def test_a_gap_is_told_once_though_the_server_goes_while_it_is_looked_for(fails_at: str, found: Place) -> None:
     kept, gaps = Kept(), list[str]()
@@ -110,6 +111,20 @@ async def test_a_gap_is_told_once_though_the_server_goes_while_it_is_looked_for(
     await make_joining(kept, gaps, found=found, fails_at="").take_part()
     assert len(gaps) == 1
     assert kept.position == 8
+
+
+@pytest.mark.parametrize("fails_at", ["register 1", "find_place 2", "writing 1"])
+async def test_who_was_forgotten_says_so_once_though_the_server_goes(fails_at: str) -> None:
+    """Its row may be there again: others asked it nothing while it was not."""
+    kept, gaps, found = Kept(), list[str](), Place(1, 1, 7)
+    kept.place, kept.position = found, 7
+    part = make_joining(kept, gaps, found=found, fails_at=fails_at, is_known=False)
+    with pytest.raises(TransportUnavailable):
+        await part.take_part()
+    await part.close(leave=False)
+    await make_joining(kept, gaps, found=found, fails_at="").take_part()
+    assert len(gaps) == 1
+    assert "took this process for dead" in gaps[0]
 
 
 async def test_a_group_is_asked_for_while_the_connections_are_closed() -> None:
