@@ -183,6 +183,21 @@ async def test_what_is_sent_at_once_by_who_knows_comes(tmp_path: Path) -> None:
             assert layer.stats().gaps_total == 1
 
 
+async def test_who_is_told_by_another_looks_at_once_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with its next heartbeat: others ask it nothing while it is not in the file."""
+    monkeypatch.setattr("channels_trunk.transports.sqlite.transport.HEARTBEAT", 3600.0)
+    async with layers_closed() as layers:
+        talk = _Talk(layers, tmp_path / "x.sqlite3")
+        for _ in range(3):
+            await talk.join()
+        await talk.say(5)
+        delete_from_all_tables(talk.path)
+        sender, _ = talk.members[0]
+        await sender.group_send("room", {"type": "new"})
+        await talk.all_know()
+        await talk.is_whole()
+
+
 @pytest.mark.parametrize("count", [1, 200])
 async def test_a_newcomer_does_not_hide_that_the_file_was_restored(count: int, tmp_path: Path) -> None:
     """It goes on where the copy ends, so that the others find the ids that they expect next, or wait for ever."""

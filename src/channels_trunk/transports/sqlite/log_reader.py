@@ -121,6 +121,8 @@ class LogReader:
             self._traffic.read(sum(len(row[1]) for row in rows if isinstance(row[1], bytes)))
             if not follows:
                 self._context.sink.gap("rows of the log were removed before this process had read them")
+                # Perhaps more is gone than the log: this node's own row, or the file that it was.
+                self._context.sink.maintain_soon()
         self._doorbell.answer()
         if self._doorbell.lost:
             self._doorbell.lost = 0
