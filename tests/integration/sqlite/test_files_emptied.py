@@ -198,6 +198,22 @@ async def test_who_is_told_by_another_looks_at_once_for_more(tmp_path: Path, mon
         await talk.is_whole()
 
 
+async def test_nobody_waits_for_processes_that_a_restored_file_brings_back(tmp_path: Path) -> None:
+    """They have closed their layers since the copy was made, and are in its table."""
+    async with layers_closed() as layers:
+        talk = _Talk(layers, tmp_path / "x.sqlite3")
+        for _ in range(4):
+            await talk.join()
+        _back_up(talk.path)
+        gone, _ = talk.members.pop()
+        await gone.close()
+        await talk.say(5)
+        _restore(talk.path)
+        await talk.all_know()
+        for layer, _ in talk.members:
+            await layer.flush()
+
+
 @pytest.mark.parametrize("count", [1, 200])
 async def test_a_newcomer_does_not_hide_that_the_file_was_restored(count: int, tmp_path: Path) -> None:
     """It goes on where the copy ends, so that the others find the ids that they expect next, or wait for ever."""
@@ -311,3 +327,27 @@ async def test_jobs_come_though_somebody_deleted_their_counters(tmp_path: Path) 
         _execute(path, "DELETE FROM trunk_depth")
         async with asyncio.timeout(SEEN_WITHIN):
             assert [(await there.receive("jobs"))["n"] for _ in range(10)] == list(range(10))
+
+
+async def test_memberships_that_somebody_deleted_end(tmp_path: Path) -> None:
+    """A process that has sent to the group before looks at them again with its heartbeat."""
+    path = tmp_path / "x.sqlite3"
+
+    def waiting() -> int:
+        with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
+            return int(connection.execute("SELECT count(*) FROM trunk_queue").fetchone()[0])
+
+    async with layers_closed() as layers:
+        here, there = layers(path), layers(path)
+        await there.new_channel()
+        await here.group_add("room", "jobs")
+        await here.group_send("room", {"type": "n"})
+        assert waiting() == 1
+
+        async def is_ended() -> bool:
+            before = waiting()
+            await here.group_send("room", {"type": "n"})
+            return waiting() == before
+
+        _execute(path, "DELETE FROM trunk_members")
+        await eventually(is_ended, within=SEEN_WITHIN)

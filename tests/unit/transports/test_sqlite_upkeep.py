@@ -182,7 +182,9 @@ def test_who_was_forgotten_is_told_so_though_its_socket_is_gone_as_well() -> Non
     presence._doorbell = SimpleNamespace(is_whole=False, address="a socket")
     presence._reader = SimpleNamespace(position=3)
     presence._upkeep = SimpleNamespace(
-        heartbeat=lambda *_arguments: (False, 0), register=lambda *_arguments: (3, False)
+        heartbeat=lambda *_arguments: (False, 0),
+        register=lambda *_arguments: (3, False),
+        forget_the_restored=lambda: None,
     )
     with pytest.raises(TransportUnavailable):
         presence.greet(())

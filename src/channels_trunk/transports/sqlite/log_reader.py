@@ -70,6 +70,9 @@ class LogReader:
         self.lost_at: int | None = None
         """Up to where another log than this one was read: upkeep has to make a gap that all find."""
 
+        self.was_replaced = False
+        """Whether the log was emptied or restored, and upkeep has not looked what else was."""
+
     def look(self) -> None:
         """The next read() is to ask the file, whatever the doorbell says."""
         self._must_look = True
@@ -115,13 +118,14 @@ class LogReader:
         rows = self._rows()
         all_read = len(rows) < _ROWS_AT_ONCE
         if rows:
-            follows = rows[0][0] == self.position + 1
+            passed_over = rows[0][0] - self.position - 1
             self.position, _, self.mark, _ = rows[-1]
             # What a stranger wrote may be a number.
             self._traffic.read(sum(len(row[1]) for row in rows if isinstance(row[1], bytes)))
-            if not follows:
+            if passed_over:
                 self._context.sink.gap("rows of the log were removed before this process had read them")
                 # Perhaps more is gone than the log: this node's own row, or the file that it was.
+                self.was_replaced = self.was_replaced or passed_over > LEAP // 2
                 self._context.sink.maintain_soon()
         self._doorbell.answer()
         if self._doorbell.lost:

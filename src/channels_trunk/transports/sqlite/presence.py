@@ -50,6 +50,9 @@ class Presence:
             self._upkeep.register(self._doorbell.address, watching, self._reader.position, now)
             # Whoever believes to be alone writes nothing.
             self._context.sink.gap("others took this process for dead, or the SQLite file was emptied or restored")
+        if not is_known or self._reader.was_replaced or self._reader.lost_at is not None:
+            self._reader.was_replaced = False
+            self._upkeep.forget_the_restored()
         # Not before: opened again, the transport finds a row that is there.
         self._check_socket()
         if (lost_at := self._reader.lost_at) is not None:

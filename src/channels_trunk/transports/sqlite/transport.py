@@ -138,6 +138,7 @@ class SQLiteTransport(EmbeddedTransport):
             # After the registration: whoever looks for what it has missed must not miss what is sent from now on. And
             # at once: if what follows fails, the next open() finds nothing missing.
             self._place = position, mark, upkeep.identity
+            upkeep.forget_the_restored()
             why = "others took this process for dead" if resumed is not None else "it was replaced"
             context.sink.gap(f"SQLite file {settings.path}: {why}")
         upkeep.clear_up()

@@ -185,6 +185,10 @@ class Upkeep:
         if any(self._doorbell.reach(address) is Rung.NOBODY for address in addresses.values()):
             self._forget(addresses, Rung.NOBODY)
 
+    def forget_the_restored(self) -> None:
+        """The table may be one of a copy: forget who has no socket any more. Who lives finds out and registers again."""
+        self._forget(self._addresses(), Rung.NOBODY, Rung.UNREACHABLE)
+
     def clear_up(self) -> None:
         """Forget processes that were killed, and remove sockets whose processes are forgotten already."""
         self.forget_the_dead()
