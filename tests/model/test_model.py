@@ -1,7 +1,5 @@
 """The model suite on every layer."""
 
-import contextlib
-import sqlite3
 import uuid
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +8,18 @@ import pytest
 
 from channels_trunk.testing import Features, LayerUnderTest
 from channels_trunk.testing.loopback import loopback_server
-from channels_trunk.testing.model import Engine, ModelSuite
+from channels_trunk.testing.model import Engine, Loss, ModelSuite
+from tests.model import stores
+
+# What is lost with each table.
+TABLES: stores.Tables = {
+    "trunk_log": stores.MAIL,
+    "trunk_queue": stores.JOBS,
+    "trunk_depth": stores.NOTHING,
+    "trunk_members": stores.LATE,
+    "trunk_nodes": stores.MAIL,
+    "trunk_meta": stores.MAIL,
+}
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -41,7 +50,7 @@ class TestLoopback(ModelSuite):
     @pytest.fixture
     def engine(self, layer_config: LayerUnderTest) -> Engine:
         server = loopback_server(layer_config.config["prefix"])
-        return Engine(cut=server.drop_connections, ways_to_lose={"it is emptied": server.lose_all})
+        return Engine(cut=server.drop_connections, ways_to_lose={"it is emptied": Loss(server.lose_all)})
 
 
 class TestStartingLoopback(TestLoopback):
@@ -59,15 +68,8 @@ class TestSQLite(ModelSuite):
 
     @pytest.fixture
     def engine(self, path: Path) -> Engine:
-        return Engine(ways_to_lose={"its tables are emptied": lambda: empty(path)})
-
-
-def empty(path: Path) -> None:
-    """Do what people do with a database that has become too large."""
-    with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection, connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for name in {name for (name,) in tables} & {"trunk_log", "trunk_queue", "trunk_depth", "trunk_members"}:
-            connection.execute(f"DELETE FROM {name}")
+        ways = stores.ways_to_lose(stores.on_sqlite(path), TABLES)
+        return Engine(ways_to_lose=ways, copy=lambda: stores.back_up(path))
 
 
 def _prefix() -> str:

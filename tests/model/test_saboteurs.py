@@ -11,7 +11,7 @@ import pytest
 from channels_trunk.layers.memory import MemoryChannelLayer
 from channels_trunk.testing import Features, LayerUnderTest
 from channels_trunk.testing.loopback import loopback_server
-from channels_trunk.testing.model import Engine, find_difference
+from channels_trunk.testing.model import Engine, Loss, find_difference
 from channels_trunk.testing.model.suite import rig_of
 from channels_trunk.testing.transports import LoopbackChannelLayer
 from tests.model import saboteurs
@@ -35,7 +35,7 @@ def found_in(backend: str, *, loopback: bool, within: float, shrink: bool = Fals
     engine = Engine()
     if loopback:
         server = loopback_server(prefix)
-        engine = Engine(cut=server.drop_connections, ways_to_lose={"it is emptied": server.lose_all})
+        engine = Engine(cut=server.drop_connections, ways_to_lose={"it is emptied": Loss(server.lose_all)})
     return find_difference(rig, engine, programmes=50, within=within, shrink=shrink)
 
 

@@ -73,3 +73,13 @@ def test_jobs_are_in_no_order_and_go_with_a_killed_reader(ledger: ModelLedger) -
     assert list(ledger.faults()) == ["lost, and no gap told of it: 1 of 0 in jobs"]
     ledger.gone.add(2)
     assert not list(ledger.faults())
+
+
+def test_restored_jobs_may_come_again(ledger: ModelLedger) -> None:
+    send(ledger, 1, "jobs")
+    send(ledger, 2, "1a")
+    ledger.got["jobs"] += [1, 1]
+    ledger.got["1a"] += [2, 2]
+    assert len(list(ledger.faults())) == 2
+    ledger.restored = True
+    assert list(ledger.faults()) == ["came 2 times: 2 of 0 in 1a"]

@@ -1,12 +1,13 @@
 """Programmes are drawn by their seed, stay in their scope, and get shorter."""
 
 from channels_trunk.testing import Features
-from channels_trunk.testing.model import Add, Discard, Programme, Receive, Send
+from channels_trunk.testing.model import Add, Discard, Engine, Loss, Programme, Receive, Send
 from channels_trunk.testing.model import steps as all_steps
 from channels_trunk.testing.model.programmes import Scope, draw_programme, shrunk
 from channels_trunk.testing.model.steps import owner_of
 
-EVERYTHING = Scope.of(Features(), processes=True, cut=True, ways_to_lose=["crash"])
+ENGINE = Engine(cut=list, ways_to_lose={"it crashes": Loss(list)}, copy=lambda: list)
+EVERYTHING = Scope.of(Features(), processes=True, engine=ENGINE)
 
 
 def test_seed_decides() -> None:
@@ -26,10 +27,20 @@ def test_what_is_not_claimed_is_left_out() -> None:
     features = Features.of_another_package(
         normal_channels=False, capacity=False, remote_group_add=False, cancellation_safe=False, flush=False
     )
-    scope = Scope.of(features, processes=False, cut=False)
+    scope = Scope.of(features, processes=False, engine=Engine())
     for seed in range(60):
         for step in draw_programme(str(seed), scope).steps:
-            assert type(step).__name__ not in {"Listen", "Stop", "Flush", "Kill", "Cut", "Expire", "Lose"}
+            assert type(step).__name__ not in {
+                "Listen",
+                "Stop",
+                "Flush",
+                "Kill",
+                "Cut",
+                "Expire",
+                "Lose",
+                "Copy",
+                "Restore",
+            }
             if isinstance(step, (Add, Discard)):
                 assert owner_of(step.channel) == step.node
             if isinstance(step, Send):

@@ -176,8 +176,49 @@ def test_lost_engine_is_told_of_by_a_gap(model: Reference) -> None:
     sent_to_group(model, 0)
     assert model.is_sure("1a")
     assert not model.is_sure("jobs")
+
+
+def test_gap_is_told_only_where_something_was_lost(model: Reference) -> None:
     with pytest.raises(Difference, match="not for it"):
         model.received(2, "2a", GAP)
+    model.lost(mail=False, told=False, members=False)
+    model.received(2, "2a", GAP)
+
+
+def test_what_one_table_takes_along_is_lost_and_no_more(model: Reference) -> None:
+    model.add(1, "g", "1a")
+    model.add(0, "g", "jobs")
+    sent_to_group(model, 0)
+    model.lost(mail=False, told=False, members=False)
+    assert model.is_sure("1a")
+    assert not model.is_sure("jobs")
+    sent_to_group(model, 0)
+    assert model.is_sure("jobs")
+    model.lost(mail=False, told=False, jobs=False)
+    assert model.is_sure("jobs")
+    sent_to_group(model, 0)
+    assert [entry.number for entry in model.entries["jobs"]] == [2]
+    model.lost(jobs=False, members=False)
+    assert [entry.number for entry in model.entries["1a"] if entry.sure] == [GAP]
+
+
+def test_restored_jobs_may_come_again_and_memberships_are_those_of_the_copy(model: Reference) -> None:
+    model.add(0, "g", "jobs")
+    first = sent_to_group(model, 1)
+    model.copied()
+    model.received(0, "jobs", first)
+    model.discard(0, "g", "jobs")
+    model.add(0, "h", "jobs")
+    later = sent(model, 1, "jobs")
+    model.lost()
+    model.restored()
+    model.received(2, "jobs", first)
+    with pytest.raises(Difference, match="not for it"):
+        model.received(2, "jobs", later)
+    sent_to_group(model, 1, "h")
+    assert not model.is_sure("jobs")
+    sent_to_group(model, 1, "g")
+    assert model.is_sure("jobs")
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["send", "group", "add", "discard"])), max_size=30))

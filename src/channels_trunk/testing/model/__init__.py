@@ -8,10 +8,11 @@
 
 from channels_trunk.testing.model.allowances import Allowance
 from channels_trunk.testing.model.reference import Difference, Reference
-from channels_trunk.testing.model.stage import Engine
+from channels_trunk.testing.model.stage import Engine, Loss
 from channels_trunk.testing.model.steps import (
     Add,
     Close,
+    Copy,
     Cut,
     Discard,
     Expire,
@@ -23,6 +24,7 @@ from channels_trunk.testing.model.steps import (
     Programme,
     Receive,
     Renew,
+    Restore,
     Send,
     Stop,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "Add",
     "Allowance",
     "Close",
+    "Copy",
     "Cut",
     "Difference",
     "Discard",
@@ -41,12 +44,14 @@ __all__ = [
     "Kill",
     "Listen",
     "Lose",
+    "Loss",
     "ModelSuite",
     "New",
     "Programme",
     "Receive",
     "Reference",
     "Renew",
+    "Restore",
     "Send",
     "Stop",
     "find_difference",

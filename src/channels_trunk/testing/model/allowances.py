@@ -18,3 +18,4 @@ class Allowance(enum.Enum):
     RECEIVED_BEFORE = "A receive() that was waiting may have its message already"
     CLOSED = "What is sent to a closed layer's own channels is dropped"
     LOST = "the engine lost its data"
+    RESTORED = "the jobs that it holds come, though they may have come before"

@@ -2,21 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from channels_trunk.testing.layer import Message
 from channels_trunk.testing.model.ledger import ModelLedger, Sent
 from channels_trunk.testing.model.reference import Difference
-from channels_trunk.testing.model.stage import Stage
+from channels_trunk.testing.model.stage import Loss, Stage
 from channels_trunk.testing.model.steps import (
     GROUPS,
     Add,
+    Copy,
     Cut,
     Discard,
     Kill,
     Lose,
     Programme,
+    Restore,
     Send,
     Step,
     is_small,
@@ -46,11 +48,13 @@ class RunAtOnce:
         self._numbers = 0
         self._last: dict[str, list[int]] = {}  # by channel: the last message of each node
         self._was_cut = False
+        self._restore: Callable[[], object] | None = None
         self._killed: set[int] = set()
 
     async def run(self) -> None:
         """Run it; raises Difference."""
         stage, steps = self._stage, self._programme.steps
+        await stage.reached(range(self._programme.nodes))
         await self._name_all()
         readers = self._begin_reading()
         scripts = [[step for step in steps if _node_of(step) == node] for node in range(self._programme.nodes)]
@@ -146,8 +150,16 @@ class RunAtOnce:
                 await self._stage.replace(step.node, kill=True)
                 self._lives[step.node] = max(self._lives) + 1
             elif isinstance(step, Lose):
-                self._ledger.lost = self._was_cut = True
-                await asyncio.to_thread(self._stage.engine.ways_to_lose[step.way])
+                await self._lose(self._stage.engine.ways_to_lose[step.way])
+            elif isinstance(step, Copy):
+                self._restore = await self._stage.copy(range(self._programme.nodes))
+            elif isinstance(step, Restore) and self._restore is not None:
+                self._ledger.restored = True
+                await self._lose(Loss(self._restore))
+
+    async def _lose(self, loss: Loss) -> None:
+        self._ledger.lost = self._was_cut = True
+        await self._stage.lose(loss, range(self._programme.nodes))
 
     def _have_made(self, count: int) -> bool:
         return self._made >= count

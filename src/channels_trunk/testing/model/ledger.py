@@ -44,6 +44,8 @@ class ModelLedger:
     """The nodes that counted a gap."""
     lost: bool = False
     """Whether the engine lost what it held."""
+    restored: bool = False
+    """Whether an older copy of what it held came back."""
     _members: dict[tuple[str, str], list[_Membership]] = field(default_factory=lambda: defaultdict(list))
     _leaving: Counter[tuple[str, str]] = field(default_factory=Counter)
     _moments: int = 0
@@ -88,7 +90,7 @@ class ModelLedger:
     def _of_channel(self, channel: str, numbers: list[int]) -> Iterator[str]:
         for number, count in Counter(numbers).items():
             message = self.sent[number]
-            if count > 1:
+            if count > 1 and not (self.restored and owner_of(channel) is None):  # Allowance.RESTORED
                 yield f"came {count} times: {number} of {message.sender} in {channel}"
             if message.to != channel and not (message.is_group and self._members[message.to, channel]):
                 yield f"was not for it: {number} of {message.sender} in {channel}"

@@ -1,14 +1,16 @@
 """Random programmes, and smaller ones of those that fail."""
 
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from channels_trunk.testing.features import Features
+from channels_trunk.testing.model.stage import Engine
 from channels_trunk.testing.model.steps import (
     GROUPS,
     Add,
     Close,
+    Copy,
     Cut,
     Discard,
     Expire,
@@ -21,6 +23,7 @@ from channels_trunk.testing.model.steps import (
     Programme,
     Receive,
     Renew,
+    Restore,
     Send,
     Step,
     Stop,
@@ -35,8 +38,11 @@ _HOWS: tuple[How, ...] = ("one by one", "one by one", "in one tick", "in one tic
 # How often each kind of step is drawn; each programme changes these numbers, and leaves some kinds out.
 _WEIGHTS: dict[str, float] = {
     "send": 12, "add": 8, "discard": 5, "receive": 10, "listen": 2, "stop": 2, "new": 0.7,
-    "flush": 0.8, "close": 0.8, "renew": 0.4, "kill": 0.4, "cut": 0.6, "expire": 2, "lose": 0.1,
+    "flush": 0.8, "close": 0.8, "renew": 0.4, "kill": 0.4, "cut": 0.6, "expire": 2, "lose": 0.3,
+    "copy": 0.8, "restore": 0.3,
 }  # fmt: skip
+_BY_THE_ENGINE: dict[str, Callable[[], Step]] = {"cut": Cut, "copy": Copy, "restore": Restore}
+_OF_THE_ENGINE = {*_BY_THE_ENGINE, "lose"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +60,7 @@ class Scope:
     at_once: bool = False
 
     @classmethod
-    def of(cls, features: Features, *, processes: bool, cut: bool, ways_to_lose: Collection[str] = ()) -> "Scope":
+    def of(cls, features: Features, *, processes: bool, engine: Engine) -> "Scope":
         """Return what a layer with these features claims to do."""
         left_out = {
             "listen": not features.cancellation_safe,
@@ -62,9 +68,11 @@ class Scope:
             "flush": not features.flush,
             "kill": not processes,
             "renew": not features.kinds_of_peers(),
-            "cut": not cut,
+            "cut": engine.cut is None,
             "expire": True,
-            "lose": not ways_to_lose,
+            "lose": not (engine.ways_to_lose and features.statistics),
+            "copy": engine.copy is None or not features.statistics,
+            "restore": engine.copy is None or not features.statistics,
         }
         return cls(
             kinds=frozenset(kind for kind in _WEIGHTS if not left_out.get(kind)),
@@ -72,18 +80,18 @@ class Scope:
             normal=features.normal_channels,
             small=features.capacity,
             remote=features.remote_group_add,
-            ways_to_lose=tuple(ways_to_lose),
+            ways_to_lose=tuple(engine.ways_to_lose),
             # A layer that no other reaches is alone.
             nodes=3 if features.kinds_of_peers() else 1,
         )
 
     def with_expiry(self) -> "Scope":
         """Return the same with messages that expire, and without what takes long."""
-        return replace(self, kinds=self.kinds - {"kill", "renew", "cut", "lose"} | {"expire"})
+        return replace(self, kinds=self.kinds - {"kill", "renew", *_OF_THE_ENGINE} | {"expire"})
 
     def acting_at_once(self) -> "Scope":
         """Return the same for nodes that act at once."""
-        return replace(self, at_once=True, kinds=self.kinds & {"send", "add", "discard", "kill", "cut", "lose"})
+        return replace(self, at_once=True, kinds=self.kinds & {"send", "add", "discard", "kill", *_OF_THE_ENGINE})
 
 
 class Names:
@@ -157,8 +165,8 @@ def _step(kind: str, rng: random.Random, names: Names) -> Step:
             return _READER_STEPS[kind](*names.reader())
         case "expire":
             return Expire()
-        case "cut":
-            return Cut()
+        case "cut" | "copy" | "restore":
+            return _BY_THE_ENGINE[kind]()
         case "lose":
             return Lose(rng.choice(names.scope.ways_to_lose))
     return _NODE_STEPS[kind](names.node())

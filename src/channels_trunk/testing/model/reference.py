@@ -43,11 +43,14 @@ class Reference:
         self.listening: set[tuple[int, str]] = set()
         self._taken: dict[str, set[int]] = defaultdict(set)
         self._readers: dict[str, set[int]] = defaultdict(set)
-        self._gaps: set[str] = set()  # channels that were told of a gap
+        self.may_lose = False
+        """Whether something was lost: who finds it out counts a gap, be it late, or once more."""
         self._sent: list[Entry] = []  # to groups, as long as they may be on their way
         # By sender and receiver: the newest message that the receiver had; by life: the newest when it opened.
         self._seen: dict[tuple[int, int], int] = {}
         self._born: dict[int, int] = defaultdict(int)
+        self._copy_of_jobs: dict[str, list[Entry]] = {}
+        self._copy_of_members: dict[str, set[str]] = {}
 
     def number(self) -> int:
         """Return the number of the next message."""
@@ -76,9 +79,9 @@ class Reference:
         if owner_of(channel) in self.closed:  # Allowance.CLOSED
             return
         if taken is False and self.has_room(channel):
-            raise Difference(f"node {node} was told for good that {channel} is full: {self._said(channel)}")
+            raise Difference(f"node {node} was told for good that {channel} is full: {self.said(channel)}")
         if taken and is_full:
-            raise Difference(f"{channel} took message {number}, though it was full: {self._said(channel)}")
+            raise Difference(f"{channel} took message {number}, though it was full: {self.said(channel)}")
         if taken is not False and not is_full:
             self.entries[channel].append(entry)
 
@@ -123,10 +126,10 @@ class Reference:
         self._readers[channel].add(node)
         entry = next((entry for entry in entries if entry.number == number), None)
         if entry is None:
-            if number == GAP and channel in self._gaps:
-                return  # once more
+            if number == GAP and self.may_lose:
+                return  # Allowance.LOST
             word = "a second time" if number in self._taken[channel] else "which was not for it"
-            raise Difference(f"{channel} got message {number} {word}: {self._said(channel)}")
+            raise Difference(f"{channel} got message {number} {word}: {self.said(channel)}")
         if owner_of(channel) is not None or len(self._readers[channel]) == 1:  # or Allowance.SEVERAL_READERS
             self._leave_behind(channel, entry)
         entries.remove(entry)
@@ -140,7 +143,7 @@ class Reference:
         for before in entries[: entries.index(entry)]:
             if before.sender == entry.sender:
                 if before.sure:
-                    raise Difference(f"{channel} got {entry.number} before {before.number}: {self._said(channel)}")
+                    raise Difference(f"{channel} got {entry.number} before {before.number}: {self.said(channel)}")
                 entries.remove(before)
 
     def fenced(self, channel: str, nodes: Iterable[int]) -> None:
@@ -219,22 +222,36 @@ class Reference:
         self._sent.clear()
         self._empty(self.entries)
 
-    def lost(self) -> None:
-        """The engine lost what it held, and every node has noticed (Allowance.LOST)."""
+    def lost(self, *, mail: bool = True, told: bool = True, jobs: bool = True, members: bool = True) -> None:
+        """The engine lost this; if it is `told`, every node has noticed (Allowance.LOST)."""
+        self.may_lose = True
         normal = {name for name in {*self.entries, *set().union(*self.members.values())} if owner_of(name) is None}
-        self._leave_all(normal)
-        self._empty(normal)
-        for entries, channel in ((self.entries[name], name) for name in {*self.entries} - normal):
-            for entry in entries:
+        if members:
+            self._leave_all(normal)
+        if jobs:
+            self._empty(normal)
+        for channel in {*self.entries} - normal if mail else ():
+            for entry in self.entries[channel]:
                 entry.sure = entry.sure and not self._on_its_way(entry, channel)
-        for channel in set().union(*self.members.values()):
+        for channel in set().union(*self.members.values()) - normal if told else ():
             self.entries[channel].append(Entry(GAP, -1, sure=self.has_room(channel)))
-            self._gaps.add(channel)
+
+    def copied(self) -> None:
+        """Somebody copied what the engine holds: jobs that nobody claimed, and memberships."""
+        self._copy_of_jobs = {c: list(e) for c, e in self.entries.items() if owner_of(c) is None}
+        self._copy_of_members = {g: {c for c in m if owner_of(c) is None} for g, m in self.members.items()}
+
+    def restored(self) -> None:
+        """Behind lost(): the copy is in place."""
+        for channel, entries in self._copy_of_jobs.items():
+            self.entries[channel] += [replace(e, sender=-1, sure=False) for e in entries]  # Allowance.RESTORED
+        for group, members in self._copy_of_members.items():
+            self.members[group] |= members
 
     def gap_told(self) -> None:
         """A node counted a gap when its connection was lost: a job that it was about to take may be lost."""
         self._doubt(name for name in self.entries if owner_of(name) is None)  # Allowance.LOST
-        self._gaps |= set().union(*self.members.values())
+        self.may_lose = True
 
     def _own(self, node: int) -> set[str]:
         return {name for name in {*self.entries, *set().union(*self.members.values())} if owner_of(name) == node}
@@ -252,6 +269,7 @@ class Reference:
             for entry in self.entries[channel]:
                 entry.sure = False
 
-    def _said(self, channel: str) -> str:
+    def said(self, channel: str) -> str:
+        """Say what has to come, and what may."""
         texts = [f"{e.number}{'' if e.sure else '?'} of {e.sender}" for e in self.entries[channel]]
         return f"the reference has {', '.join(texts) or 'nothing'}"

@@ -2,15 +2,16 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from channels_trunk.testing.peers import Peer
 from channels_trunk.testing.processes import ProcessPeer
 from channels_trunk.testing.rig import Rig
+from channels_trunk.testing.waiting import eventually
 
-__all__ = ["GAP_EVENT", "SMALL", "Engine", "Stage"]
+__all__ = ["GAP_EVENT", "SMALL", "Engine", "Loss", "Stage"]
 
 SMALL = 3
 """The capacity of the channels that hold few messages."""
@@ -19,14 +20,32 @@ _SEND_TIMEOUT = 30
 CAPACITY = {"small*": SMALL, "*.small*": SMALL}
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A way in which an engine loses something, and what that is."""
+
+    make: Callable[[], object]
+    """Have it happen."""
+    mail: bool = True
+    """What is on its way between nodes; each of them may count a gap."""
+    told: bool = True
+    """Each of them has to, and soon."""
+    jobs: bool = True
+    """The messages of normal channels."""
+    members: bool = True
+    """The memberships of normal channels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """What a programme may do to the engine beneath the layer; what is left out is in no programme."""
 
     cut: Callable[[], object] | None = None
     """Cut every connection to it; new ones are taken at once."""
-    ways_to_lose: dict[str, Callable[[], object]] = field(default_factory=dict)
-    """Have it lose everything that it holds for the layer."""
+    ways_to_lose: dict[str, Loss] = field(default_factory=dict)
+    """What may get lost, by a name for each way."""
+    copy: Callable[[], Callable[[], object]] | None = None
+    """Copy everything that it holds for the layer; return what puts the copy in its place again."""
 
 
 class Stage:
@@ -72,6 +91,46 @@ class Stage:
         if not self.rig.features.statistics:
             return self.gaps
         return [(await node.call("stats"))["gaps_total"] for node in self.nodes]
+
+    async def copy(self, nodes: Collection[int]) -> Callable[[], object]:
+        """Have somebody copy what the engine holds for these nodes; return what puts it in place again."""
+        assert self.engine.copy is not None
+        await self.reached(nodes)
+        return await asyncio.to_thread(self.engine.copy)
+
+    async def lose(self, loss: Loss, nodes: Collection[int]) -> None:
+        """Have something lost, and wait until each of these nodes has told that it may have missed something."""
+        # Each takes part, and has sent something since the latest copy: of an equal one nobody could tell.
+        await self.reached(nodes)
+        before = await self.count_gaps()
+        await asyncio.to_thread(loss.make)
+
+        async def noticed() -> bool:
+            now = await self.count_gaps()
+            return all(now[node] > before[node] for node in nodes)
+
+        if loss.told:
+            await eventually(noticed, within=self.within, what="every node counts a gap")
+            # One that was told by another may have to find out more by itself.
+            await self._reach_each_other(nodes)
+
+    async def _reach_each_other(self, nodes: Collection[int]) -> None:
+        channels = await asyncio.gather(*(self.nodes[node].new_channel() for node in nodes))
+        for channel, receiver in zip(channels, nodes, strict=True):
+            for sender in nodes:
+                call = self.nodes[receiver].start("receive_until", channel, [sender + 1], within=self.within)
+                message = {"type": "here", "number": sender + 1}
+                while not call.done():
+                    await self.nodes[sender].call("is_accepted", channel, message)
+                    await asyncio.wait([call], timeout=0.05)
+                await call
+
+    async def reached(self, nodes: Collection[int]) -> None:
+        """Wait until each of these nodes takes part, and its engine answers."""
+        await asyncio.gather(*map(self._reached, nodes))
+
+    async def _reached(self, node: int) -> None:
+        await eventually(lambda: self.nodes[node].call("is_reached"), within=self.within)
 
     async def renew_all(self) -> None:
         """Replace every node, as nobody knows what a programme that failed has left behind."""

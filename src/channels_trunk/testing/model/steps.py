@@ -7,6 +7,7 @@ __all__ = [
     "GROUPS",
     "Add",
     "Close",
+    "Copy",
     "Cut",
     "Discard",
     "Expire",
@@ -19,6 +20,7 @@ __all__ = [
     "Programme",
     "Receive",
     "Renew",
+    "Restore",
     "Send",
     "Step",
     "Stop",
@@ -139,12 +141,25 @@ class Expire:
 
 @dataclass(frozen=True)
 class Lose:
-    """The engine loses what it holds, in the way of this name."""
+    """The engine loses what it holds, or some of it, in the way of this name."""
 
     way: str
 
 
-Step = New | Send | Add | Discard | Receive | Listen | Stop | Flush | Close | Renew | Kill | Cut | Expire | Lose
+@dataclass(frozen=True)
+class Copy:
+    """Somebody copies what the engine holds."""
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What the engine holds is replaced by the latest copy, if there is one."""
+
+
+Step = (
+    New | Send | Add | Discard | Receive | Listen | Stop | Flush | Close | Renew | Kill
+    | Cut | Expire | Lose | Copy | Restore
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from channels_trunk.testing.model.programmes import Scope, draw_programme, shrun
 from channels_trunk.testing.model.reference import Difference
 from channels_trunk.testing.model.runner import run_programme
 from channels_trunk.testing.model.stage import Engine, Stage
-from channels_trunk.testing.model.steps import Programme
+from channels_trunk.testing.model.steps import Copy, Cut, Lose, Programme, Restore
 from channels_trunk.testing.rig import Rig
 
 __all__ = ["PROGRAMMES_VARIABLE", "SEED_VARIABLE", "ModelSuite", "code_of", "find_difference", "replay"]
@@ -78,12 +78,7 @@ def find_difference(
     rig: Rig, engine: Engine, *, programmes: int, within: float = 40, size: int = 60, shrink: bool = True
 ) -> str | None:
     """Run so many programmes; return the first difference and the shortest programme that shows it, as code."""
-    scope = Scope.of(
-        rig.features,
-        processes=rig.peers_are == "process",
-        cut=engine.cut is not None,
-        ways_to_lose=list(engine.ways_to_lose) if rig.features.statistics else [],
-    )
+    scope = Scope.of(rig.features, processes=rig.peers_are == "process", engine=engine)
     found: list[str] = []
 
     async def look(stage: Stage, seed: str, scope: Scope, size: int) -> None:
@@ -170,7 +165,7 @@ async def _explained(stage: Stage, programme: Programme, told: str) -> str | Non
         return None  # the machine stood still for as long as a message lives
     else:
         note = "It did not fail a second time: it may be a race, and the programme is as it was drawn.\n"
-    code = code_of(stage.rig, programme, cut=stage.engine.cut is not None)
+    code = code_of(stage.rig, programme)
     return f"{told}{note}as short as can be: {latest[-1]}\n\n{code}"
 
 
@@ -190,9 +185,10 @@ def _kind(told: object) -> str:
     return "lost" if "did not get" in str(told) or "TimeoutError" in str(told) else "an error"
 
 
-def code_of(rig: Rig, programme: Programme, *, cut: bool) -> str:
-    """Return a programme as code that runs."""
-    engine = ", engine=Engine(cut=...)" if cut and "Cut()" in repr(programme) else ""
+def code_of(rig: Rig, programme: Programme) -> str:
+    """Return a programme as code that runs; for what befalls the engine, with the suite's own fixture."""
+    of_engine = any(isinstance(step, (Copy, Cut, Lose, Restore)) for step in programme.steps)
+    engine = ", engine=Engine(...)" if of_engine else ""
     return (
         "from channels_trunk.testing import Features, LayerUnderTest\n"
         "from channels_trunk.testing.model import *\n\n"

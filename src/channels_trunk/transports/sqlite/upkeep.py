@@ -186,7 +186,7 @@ class Upkeep:
             self._forget(addresses, Rung.NOBODY)
 
     def forget_the_restored(self) -> None:
-        """The table may be one of a copy: forget who has no socket any more. Who lives finds out and registers again."""
+        """The table may be a copy's: forget who has no socket any more. Who lives finds out, and registers again."""
         self._forget(self._addresses(), Rung.NOBODY, Rung.UNREACHABLE)
 
     def clear_up(self) -> None:
