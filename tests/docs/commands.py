@@ -19,6 +19,10 @@ class Known(NamedTuple):
 
 COMMANDS = (
     Known(r"make (demo|test|bench)", "run by other tests and by .ci/run; that the target exists is checked here"),
+    Known(
+        r"install --directory --group mysite --mode 2770 /var/lib/mysite",
+        "needs root; tests/integration/sqlite/test_rights.py has two users share such a folder",
+    ),
     Known(r"pip install \.", "needs the network; `make test` installs the package in the same way"),
     Known(r"pip install uvicorn websockets", "needs the network; they are among the dependencies of the tests"),
     Known(r"pip install '\.\[(cryptography|postgres)\]'", "needs the network; that the extra exists is checked here"),

@@ -22,6 +22,8 @@ MEMORY = "channels_trunk.layers.MemoryChannelLayer"
     ("url", "backend", "given"),
     [
         ("sqlite:///channels.sqlite3", SQLITE, {"path": "channels.sqlite3"}),
+        ("sqlite:///x?file_mode=0660", SQLITE, {"path": "x", "file_mode": "0660"}),
+        ("sqlite:///x?file_mode=660", SQLITE, {"path": "x", "file_mode": "660"}),
         ("sqlite:////srv/my%20site/channels.sqlite3", SQLITE, {"path": "/srv/my site/channels.sqlite3"}),
         ("sqlite:///C:/sites/channels.sqlite3", SQLITE, {"path": "C:/sites/channels.sqlite3"}),
         ("sqlite://", SQLITE, {}),

@@ -49,6 +49,9 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("path", None, None),
     ("path", "/tmp/x", "/tmp/x"),
     ("path", Path("/tmp/x"), "/tmp/x"),
+    ("file_mode", 0o600, 0o600),
+    ("file_mode", 0o664, 0o664),
+    *[("file_mode", value, 0o660) for value in ("660", "0660", "0o660")],
     ("auto_trim", False, False),
     ("polling_interval", 0.01, 0.01),
     ("pool_size", object, object),
@@ -105,6 +108,10 @@ BAD: list[tuple[str, Any, str]] = [
     *[("database", value, "must be a string that is not empty") for value in ("", 5, Path("x"))],
     *[("path", value, "must be the path of a file") for value in ("", 5, b"/tmp/x", ":memory:", "file:x?mode=memory")],
     ("path", "/tmp/a\0b", "must be the path of a file"),
+    *[
+        ("file_mode", value, "must be the mode of a file that its owner may read and write, such as 0o600 or 0o660")
+        for value in (660, "rw", "0660 ", 0o060, 0o700, 0o620, 0o1660, True, None, 6.0)
+    ],
 ]
 
 
@@ -158,6 +165,7 @@ def test_defaults_are_those_that_are_documented() -> None:
         "busy_wait": True,
         "database": None,
         "path": None,
+        "file_mode": "0600",
         "auto_trim": True,
         "polling_interval": 0.1,
         "pool_size": None,

@@ -15,6 +15,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING
 
 from channels_trunk.transports.base import ReadableTransport
+from channels_trunk.transports.throttle import Throttle
 
 from .linger import new_linger
 from .waiters import ThreadWaiter
@@ -34,6 +35,8 @@ _LOOK_AFTER = 1.0
 # Where it need not poll: while messages come, and else.
 _LOOK_OFTEN = 0.05
 _LOOK_SELDOM = 0.25
+# Rings come from a server where there is one; else from whoever may write the file. Seconds: see Throttle.
+_LONGEST_PAUSE = 0.01
 
 
 class _Copy:
@@ -73,6 +76,7 @@ class Doorwatch:
         self._latest_caller: weakref.ref[asyncio.AbstractEventLoop] | None = None
         through_server = not transport.capabilities.inline
         self._linger = new_linger(hub.clock, through_server=through_server) if hub.options.busy_wait else None
+        self._throttle = None if through_server else Throttle(_LONGEST_PAUSE)
         self._timer: asyncio.TimerHandle | None = None  # touched on the hub's loop alone, as the next
         self._reads_seen = 0
 
@@ -207,8 +211,33 @@ class Doorwatch:
         self._transport.answer_doorbell()
         self._hub.reader.pull()
         loop = self.watcher
+        if self._throttle is not None:
+            found = self._hub.reader.found + self._hub.router.counters.delivered
+            if pause := self._throttle.rang(found):
+                self._leave_alone(asyncio.get_running_loop(), pause)
+                return
         if self._linger is not None and loop is not None and loop is asyncio._get_running_loop():
             self._linger.rang(loop)
+
+    def _leave_alone(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """Have `loop`, the running one, not watch for so long."""
+        with self._lock:
+            if (door := self._door_in(loop)) is None:
+                return
+            loop.remove_reader(door)
+        loop.call_later(seconds, self._watch_again, loop)
+
+    def _watch_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            # By now another loop may have the watch.
+            if (door := self._door_in(loop)) is not None:
+                loop.add_reader(door, self._ring)
+
+    def _door_in(self, loop: asyncio.AbstractEventLoop) -> int | None:
+        """The descriptor by which `loop`, the running one, watches now; with _lock held."""
+        if self.watcher is loop:
+            return self._doors[loop].number if loop in self._doors else None
+        return self._door if self.watcher is None and self._hub.on_io_thread else None
 
     # --- the hub's loop
 

@@ -43,6 +43,8 @@ class Reader:
         self._asides = 0
         self.reads = 0
         """How often the transport was read."""
+        self.found = 0
+        """How often something was found."""
 
     @property
     def pending(self) -> bool:
@@ -115,6 +117,7 @@ class Reader:
             page = self._readable.read_now()
             self._more = page.more
             self._backlog.extend(page.envelopes)
+            self.found += bool(page.envelopes)
         return bool(self._backlog)
 
     def _may_read(self) -> bool:

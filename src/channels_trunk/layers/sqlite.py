@@ -1,6 +1,7 @@
 """The layer on a SQLite file."""
 
 import os
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -36,6 +37,15 @@ def _path(value: Any) -> str:
     return os.path.abspath(path)
 
 
+def _file_mode(value: Any) -> int:
+    digits = value if isinstance(value, str) else f"{value:o}" if type(value) is int else ""
+    if not re.fullmatch(r"(0o)?0*6[046][046]", digits):
+        raise ValueError(
+            f"must be the mode of a file that its owner may read and write, such as 0o600 or 0o660, not {value!r}"
+        )
+    return int(digits, 8)
+
+
 class SQLiteChannelLayer(TrunkChannelLayer):
     """A channel layer for all processes of one machine, on a SQLite file; nothing else to install or to run.
 
@@ -48,6 +58,7 @@ class SQLiteChannelLayer(TrunkChannelLayer):
         *CORE_OPTIONS,
         Option("database", None, optional(text)),
         Option("path", None, optional(_path)),
+        Option("file_mode", "0600", _file_mode),
         Option("auto_trim", True, boolean),
         Option("polling_interval", 0.1, seconds()),
         Option("pool_size", None, anything, inert="there is no pool: a process has three connections"),
@@ -59,6 +70,10 @@ class SQLiteChannelLayer(TrunkChannelLayer):
         database, path = self._values["database"], self._values["path"]
         if database is not None and path is not None:
             raise OptionsError(f"{self._where}: give 'database' or 'path', not both")
+        if database is not None and "file_mode" in config:
+            raise OptionsError(
+                f"{self._where}['file_mode']: with 'database' the file is the application's; set its mode yourself"
+            )
         if path is None:
             _require_sqlite(database, self._where)
 
@@ -120,12 +135,13 @@ class SQLiteChannelLayer(TrunkChannelLayer):
 def find_settings(values: Mapping[str, Any]) -> SQLiteSettings:
     """What the layer's options and Django's say about the file, now."""
     common = {"auto_trim": values["auto_trim"], "polling_interval": values["polling_interval"]}
+    own = {"own_file": True, "file_mode": _file_mode(values["file_mode"]), **common}
     if values["path"] is not None:
-        return SQLiteSettings(values["path"], own_file=True, **common)
+        return SQLiteSettings(values["path"], **own)
     alias = values["database"]
     if alias is None:
         path = own_file_beside(database_name(DEFAULT_DB_ALIAS))
-        return SQLiteSettings(path, own_file=True, remove_when_last=is_test_run(), **common)
+        return SQLiteSettings(path, remove_when_last=is_test_run(), **own)
     options = connections[alias].settings_dict["OPTIONS"]
     mode = str(options.get("transaction_mode") or "IMMEDIATE").upper()
     return SQLiteSettings(

@@ -47,6 +47,8 @@ CHOOSE = Plan(
         Settings(begins="CHANNEL_LAYERS = ", replace=("/dev/shm/", "./")),
         Settings(begins='DATABASES["messages"] = '),
         Settings(begins="CHANNEL_LAYERS = ", messages=["channels_trunk.W002"]),
+        Shell(begins="install --directory"),
+        Settings(begins="CHANNEL_LAYERS = ", replace=("/var/lib/mysite/", "./")),
         Settings(begins="CHANNEL_LAYERS = "),
     ]
 )

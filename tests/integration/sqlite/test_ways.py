@@ -75,7 +75,7 @@ async def test_a_link_that_is_set_to_another_file_takes_the_sockets_along(tmp_pa
         assert [found for found in one.parent.iterdir() if found.is_socket()] == []
 
 
-@pytest.mark.parametrize(("mode", "admitted"), [(0o600, 0o600), (0o660, 0o660), (0o666, 0o666), (0o644, 0o644)])
+@pytest.mark.parametrize(("mode", "admitted"), [(0o600, 0o600), (0o660, 0o660), (0o666, 0o666), (0o644, 0o600)])
 async def test_who_may_write_the_file_may_ring(mode: int, admitted: int, tmp_path: Path) -> None:
     path = tmp_path / "x.sqlite3"
     path.touch()

@@ -91,6 +91,8 @@ class Part:
         self.watched: frozenset[str] = frozenset()
         self._delivering = threading.Lock()
         self._is_left = False  # guarded by _delivering
+        self.found = 0
+        """How often a look found something; any thread reads it."""
         self.look_soon: Callable[[float], None] = lambda _seconds: None
         self.why_late: Callable[[Mapping[str, float]], str] = lambda _heartbeats: ""
         self.ring: Callable[[Iterable[str]], None] = lambda _nodes: None
@@ -207,6 +209,7 @@ class Part:
             self._note_bytes(len(frame))
             envelopes += envelopes_for_node(self._context, frame)
         if found.frames:
+            self.found += 1
             self._pace.stir(self._context.clock.monotonic(), much=len(envelopes) >= _MANY)
         self._deliver(envelopes, place._replace(cursor=found.cursor), has_gap=found.has_gap)
         return found.more
@@ -227,6 +230,7 @@ class Part:
             return
         waiting = self.queues.waiting(self.watched)
         if stamp != self._stamp:
+            self.found += 1
             self._stir_by_jobs(head.back - self._stamp[0], now)
         self._stamp, self._queues_checked_at = stamp, now
         if waiting:

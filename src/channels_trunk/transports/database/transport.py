@@ -9,6 +9,7 @@ from typing import TypeVar
 from channels_trunk.envelope import Envelope
 from channels_trunk.exceptions import ChannelLayerError, TransportUnavailable
 from channels_trunk.transports.base import Busy, Capabilities, Claimed, NodeContext, StartingTransport
+from channels_trunk.transports.throttle import Throttle
 
 from .bell import Bell
 from .claiming import Unsettled
@@ -29,6 +30,8 @@ _END_WITHIN = 1.0
 _END_RETRY = 0.002
 # How long rings wait where there is much traffic. Seconds.
 _DEAF_FOR = 0.002
+# Anybody on the machine can ring; without a ring a node looks as often as that by itself. Seconds: see Throttle.
+_LONGEST_PAUSE = 0.025
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class _Open:
     part: Part
     worker: Worker
     bell: Bell | None
+    throttle: Throttle
     has_begun: bool = False
 
 
@@ -72,7 +76,7 @@ class DatabaseTransport(StartingTransport):
         bell = Bell(context.node) if settings.is_a_file else None
         if bell is not None:
             part.ring, part.why_late = bell.ring, bell.why_late
-        self._open = opened = _Open(session, part, worker, bell)
+        self._open = opened = _Open(session, part, worker, bell, Throttle(_LONGEST_PAUSE))
         try:
             await self._begin(opened)
         except ChannelLayerError as error:
@@ -106,10 +110,11 @@ class DatabaseTransport(StartingTransport):
             return
         opened.bell.answer()
         opened.worker.look_within(0)
-        if opened.part.is_busy():
-            # Each look is to find some: rings wait for a while, and those who ring find that out.
+        # Each look is to find some: rings wait for a while, and those who ring find that out.
+        pause = _DEAF_FOR if opened.part.is_busy() else 0.0
+        if pause := max(pause, opened.throttle.rang(opened.part.found)):
             self._stop_listening(opened)
-            asyncio.get_running_loop().call_later(_DEAF_FOR, self._listen, opened)
+            asyncio.get_running_loop().call_later(pause, self._listen, opened)
 
     def _stop_listening(self, opened: _Open) -> None:
         if opened.bell is not None and (bell := opened.bell.fileno()) is not None:

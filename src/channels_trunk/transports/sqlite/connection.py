@@ -37,6 +37,8 @@ class SQLiteSettings(NamedTuple):
     path: str
     own_file: bool
     """Whether the file is there for the layer alone, so that its page size and vacuum mode are ours to choose."""
+    file_mode: int = 0o600
+    """The rights of a new file of the layer's own."""
     init_command: str = ""
     timeout: float = 5.0
     """Seconds to wait for a lock where waiting is allowed, which is on the hub's thread."""
@@ -72,9 +74,10 @@ def check_file(path: str) -> None:
 def connect(settings: SQLiteSettings, *, busy_timeout: float, read_only: bool = False) -> sqlite3.Connection:
     """Open a connection that any thread may use, one at a time; the file is in WAL mode afterwards."""
     if settings.own_file and not os.path.exists(settings.path):
-        # Messages are not for everybody who has an account on the machine; SQLite's own default mode is 0644.
+        # Messages are not for everybody who has an account on the machine; SQLite's own default mode is 0644. What it
+        # makes beside the file has the file's mode.
         with suppress(OSError):
-            os.close(os.open(settings.path, os.O_CREAT | os.O_RDWR, 0o660))
+            _make_file(settings)
     connection = sqlite3.connect(
         settings.path, timeout=_patience(settings), isolation_level=None, check_same_thread=False, cached_statements=64
     )
@@ -93,6 +96,16 @@ def connect(settings: SQLiteSettings, *, busy_timeout: float, read_only: bool = 
         connection.close()
         raise
     return connection
+
+
+def _make_file(settings: SQLiteSettings) -> None:
+    """Make an empty file. Raises OSError, as where another process has made it."""
+    file = os.open(os.path.realpath(settings.path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        if settings.file_mode != 0o600:
+            os.chmod(file if os.chmod in os.supports_fd else settings.path, settings.file_mode)  # whatever the umask
+    finally:
+        os.close(file)
 
 
 def _set_up(connection: sqlite3.Connection, settings: SQLiteSettings) -> None:

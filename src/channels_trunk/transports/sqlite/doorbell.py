@@ -36,6 +36,9 @@ _NO_PLACE_BESIDE = (None, errno.ENOENT, errno.ENAMETOOLONG, errno.EPERM, errno.E
 # Its process is there, and has to look for what did not go into a socket.
 _NO_ROOM = (errno.ENOBUFS, errno.EMSGSIZE, getattr(errno, "ETOOMANYREFS", errno.ENOBUFS))
 
+# What a socket holds at the most, plus one, where Linux does not say.
+_QUEUE = 1024
+
 
 class Rung(Enum):
     """What came of a ring."""
@@ -69,6 +72,7 @@ class Doorbell:
         self._lines: dict[str, socket.socket] = {}  # guarded by _ringing
         self._ringing = threading.Lock()
         self._answering = threading.Lock()  # so that datagrams are noted in the order in which they came
+        self._at_once = _QUEUE
         self.taken: deque[Post] = deque()
         """Datagrams that were taken off the socket and not read yet, in their order."""
         self.lost = 0
@@ -93,6 +97,7 @@ class Doorbell:
             self._socket.setblocking(False)
             # The mode is the inode's before it is bound, so that there is no moment in which others may ring.
             os.fchmod(self._socket.fileno(), 0o600)
+            self._at_once = _longest_queue()
             self.address = self._bind(self._socket)
             _admit_those_who_may_write(self._database, self.address)
             self._identity = file_identity(self.address)
@@ -126,7 +131,7 @@ class Doorbell:
         return None if self._socket is None else self._socket.fileno()
 
     def answer(self) -> None:
-        """Take what has come off the socket; in any thread.
+        """Take what has come off the socket, and not all that comes meanwhile; in any thread.
 
         A ring is lost only while the socket is full of others. So where `taken` holds a single one, none was lost that
         is not followed by another one.
@@ -147,7 +152,9 @@ class Doorbell:
         with suppress(OSError):  # nothing there
             self._take(sock)
             # Asked for a size, because a recv() that finds nothing costs 4 us more, most of it for the exception.
-            while ioctl(sock.fileno(), FIONREAD, _NOTHING) != _NOTHING:
+            for _ in range(self._at_once):
+                if ioctl(sock.fileno(), FIONREAD, _NOTHING) == _NOTHING:
+                    return
                 self._take(sock)
 
     def _take(self, sock: socket.socket) -> None:
@@ -317,11 +324,20 @@ def _admit_those_who_may_write(database: str, address: str) -> None:
         status = os.stat(database)
     except OSError:
         return
-    mode = status.st_mode & 0o606 | 0o600
+    mode = 0o600 | (0o006 if status.st_mode & 0o002 else 0)
     with suppress(OSError):  # not a member of the database's group
         os.chown(address, status.st_uid if os.geteuid() == 0 else -1, status.st_gid)
-        mode |= status.st_mode & 0o060
+        mode |= 0o060 if status.st_mode & 0o020 else 0
     os.chmod(address, mode)
+
+
+def _longest_queue() -> int:
+    """How many datagrams a socket that is made now may hold."""
+    try:
+        with open("/proc/sys/net/unix/max_dgram_qlen", "rb") as file:
+            return int(file.read()) + 1
+    except (OSError, ValueError):
+        return _QUEUE
 
 
 def remove_socket(address: str) -> None:

@@ -28,6 +28,7 @@ _READ = (
     "SELECT id, CASE WHEN id > ? AND prefix = ? AND origin <> ? THEN frame END, expires_at, "
     "CASE WHEN id = ? AND ? IS NOT NULL THEN frame = ? END FROM trunk_log WHERE id >= ? ORDER BY id LIMIT ?"
 )
+_FOLLOWS = "SELECT 1 FROM trunk_log WHERE id > ? LIMIT 1"
 
 Row = tuple[int, bytes | None, float, int | None]
 """(id, frame, expires_at, whether the frame is that of the row that was read last, if that is known by its frame)"""
@@ -131,8 +132,16 @@ class LogReader:
         if self._doorbell.lost:
             self._doorbell.lost = 0
             self._context.sink.gap("a large message came while this process had no descriptor left to take it by")
-        letters, rung = self._sorted_out(known, all_read=all_read)
-        return _merged(rows, letters, self._letter_slot), rung or not all_read
+        letters, later, rung = self._sorted_out(known, all_read=all_read)
+        more = not all_read
+        if all_read and (later or rung):
+            # Asked once more, and no more datagrams taken: whoever rings without end does not keep this thread here.
+            more = self._db.execute(_FOLLOWS, (self.position,)).fetchone() is not None
+        if more:
+            self._doorbell.taken.extendleft(post for post, _ in reversed(later))
+        else:
+            letters += (letter for _, letter in later)
+        return _merged(rows, letters, self._letter_slot), more
 
     def _rows(self) -> list[Row]:
         """The next rows; with _turn held."""
@@ -157,14 +166,15 @@ class LogReader:
         """Whether this is the row that was read last; any thread. Where that is not certain, it has to be looked up."""
         return newest == self.position and (newest == 0 or self.mark == expires_at)
 
-    def _sorted_out(self, known: int, *, all_read: bool) -> tuple[list[Letter], bool]:
-        """The letters that can be read now, and whether there may be rows that were not there when the file was asked.
+    def _sorted_out(self, known: int, *, all_read: bool) -> tuple[list[Letter], list[tuple[Post, Letter]], bool]:
+        """The letters that can be read now; those behind rows that were not there when the file was asked, if these
+        come; and whether there may be such rows.
 
         The first `known` datagrams had come before it was asked.
         """
         taken = self._doorbell.taken
         letters: list[Letter] = []
-        later: list[Post] = []
+        later: list[tuple[Post, Letter]] = []
         rung = False
         for index in range(len(taken)):
             post = taken.popleft()
@@ -175,9 +185,8 @@ class LogReader:
                 # What it says that it follows had been committed before it was sent. If it is not there, it never was.
                 letters.append(carried)
             else:
-                later.append(post)
-        taken.extendleft(reversed(later))
-        return letters, rung or bool(later)
+                later.append((post, carried))
+        return letters, later, rung
 
     def keep_up(self, row: int, expires_at: float) -> None:
         """This node appended `row`: if that is the next one, it has been read. A node that only sends is never rung."""

@@ -100,3 +100,4 @@ class Presence:
             )
         yield self._clocks.difference
         yield self._upkeep.other_names
+        yield self._upkeep.why_wal_grows

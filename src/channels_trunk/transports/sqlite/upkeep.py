@@ -36,6 +36,10 @@ _READS_WITHIN = 2 * HEARTBEAT
 _LOG_LIMIT_ROWS = 20  # below it, measuring is not worth it
 _CHECKPOINT_AFTER = 512 * 1024
 _RESTART_AFTER = 6 * 1024 * 1024
+# What writers can be held back for; more is left where somebody reads what was there long ago. Bytes.
+_FEW = 4 * 1024 * 1024
+# It is said from here on that the WAL grows. It is kept at a quarter of this otherwise.
+_WAL_TOO_LARGE = 32 * 1024 * 1024
 _VACUUM_ABOVE = 4 * 1024 * 1024
 _VACUUM_PAGES = 1_000
 _COST_OF_A_COMMIT = 4096
@@ -69,6 +73,7 @@ class Upkeep:
         self._slowest: tuple[int | None, float] = (None, 0.0)  # how far all have read, and since when it is that
         self._page_size = connection.execute("PRAGMA page_size").fetchone()[0]
         self._unchecked = 0  # bytes written, roughly, since the last checkpoint
+        self._wal_is_held = False
         self._written: tuple[object, ...] = ()  # this node's row as it was written last, but for its position
 
     @property
@@ -250,6 +255,17 @@ class Upkeep:
             f"that processes which use different ones do not hear each other, and damage the file; use symbolic links"
         )
 
+    @property
+    def why_wal_grows(self) -> str:
+        """What keeps the WAL from being used again, or nothing."""
+        if not self._wal_is_held:
+            return ""
+        return (
+            f"SQLite file {self._settings.path}: its -wal grows beyond {_WAL_TOO_LARGE >> 20} MiB, as a connection "
+            f"of this or another program has been reading in one transaction all the while: end that transaction (a "
+            f"shell, a backup, a query whose rows are not all fetched), or give the layer a file of its own"
+        )
+
     def check_identity(self) -> None:
         """Raise TransportUnavailable if the path names another file than the one that is open, or none."""
         if file_identity(self._settings.path) != self._identity:
@@ -337,11 +353,13 @@ class Upkeep:
     def checkpoint(self, written: int, *, quiet: bool) -> None:
         """Move the WAL into the file when it is worth it, and never let it grow."""
         self._unchecked += written
-        if self._unchecked < _CHECKPOINT_AFTER:
+        if self._unchecked < _CHECKPOINT_AFTER and not self._wal_is_held:
             return
         self._unchecked = 0
         _busy, pages, moved = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if pages * self._page_size > _RESTART_AFTER:
+        left = (pages - moved) * self._page_size
+        self._wal_is_held = left > _WAL_TOO_LARGE
+        if pages * self._page_size > _RESTART_AFTER and left < _FEW:
             # PASSIVE never comes to the end of a WAL that is written all the time; RESTART holds writers back for the
             # few pages that are left, so that the next one begins at the front of the file again.
             self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
