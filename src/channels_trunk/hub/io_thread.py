@@ -49,9 +49,9 @@ class IOThread:
                 f"workers with real threads or processes (gunicorn: gthread or uvicorn's worker; Celery: prefork or "
                 f"threads), and leave {patched_by}'s monkey-patching out"
             )
-        self.loop = _Loop()
         # Not that of whoever calls first: the hub's tasks live on when a request, and its trace, have ended.
         self._context = Context()
+        self.loop = self._context.run(_Loop)
         self._context.run(WITHIN.set, [True])
         self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop alone, as the next
         self._ending: asyncio.Task[None] | None = None

@@ -75,7 +75,7 @@ class Receiving(Lifecycle):
                             self.router.boxes[channel].own = box.own
                             box, future = self.router.boxes[channel], None
                             continue
-                        box.add_waiter(future := asyncio.Future())
+                        box.add_waiter(future := asyncio.Future(loop=asyncio.get_running_loop()))
             if body is not None:
                 if not box.said_full:
                     # What _taken() does, for nearly all; for the others it says why it cannot.

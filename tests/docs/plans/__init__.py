@@ -41,6 +41,7 @@ PLANS: dict[str, Plan] = {
     "docs/explanation/architecture.md": reference.ARCHITECTURE,
     "docs/explanation/guarantees.md": Plan(),
     "docs/explanation/capacity.md": Plan(),
+    "docs/explanation/contexts.md": Plan(),
     "docs/explanation/sqlite-log.md": Plan(),
     "docs/explanation/database-log.md": Plan(),
     "docs/explanation/rabbitmq.md": Plan(),

@@ -44,6 +44,11 @@ async def test_a_long_reader_is_said_and_when_it_is_over(
             assert "end that transaction" in caplog.text
             grown = wal.stat().st_size
             assert grown > 2 * MIB
+            # No checkpoint holds writers back meanwhile: it could not come to its end.
+            statements: list[str] = []
+            here._hub.transport._open.upkeep._db.set_trace_callback(statements.append)  # type: ignore[attr-defined]
+            await eventually(lambda: statements.count("PRAGMA wal_checkpoint(PASSIVE)") > 2, within=2 * BOUND)
+            assert "PRAGMA wal_checkpoint(RESTART)" not in statements
         # Without any more traffic.
         await eventually(lambda: here.health().detail == "", within=2 * BOUND)
         assert caplog.text.count(said) == 1
