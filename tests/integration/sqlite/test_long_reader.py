@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from channels_trunk.testing.waiting import eventually
-from channels_trunk.transports.sqlite import presence, upkeep
+from channels_trunk.transports.sqlite import presence, transport, upkeep
 from tests.integration.sqlite.bad_input import BOUND, layers_closed, proves_itself, reaches
 
 MIB = 1024 * 1024
@@ -20,6 +20,7 @@ async def test_a_long_reader_is_said_and_when_it_is_over(
     monkeypatch.setattr(upkeep, "_RESTART_AFTER", MIB)
     monkeypatch.setattr(upkeep, "_FEW", MIB)
     monkeypatch.setattr(presence, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(transport, "HEARTBEAT", 0.2)
     path = tmp_path / "x.sqlite3"
     wal = tmp_path / "x.sqlite3-wal"
     said = (

@@ -78,6 +78,17 @@ async def test_a_new_file_that_a_link_leads_to(tmp_path: Path) -> None:
         assert set(_modes(tmp_path / "there").values()) == {0o600}
 
 
+async def test_the_folder_of_sockets_that_find_no_place_beside_the_file(tmp_path: Path) -> None:
+    async with layers_closed() as layers:
+        layer = layers(tmp_path / ("x" * 230 + ".sqlite3"), file_mode=0o666)
+        await layer.new_channel()
+        await proves_itself(layer)
+        socket = Path(layer._hub.transport._doorbell.address)  # type: ignore[attr-defined]
+        assert socket.is_socket()
+        assert socket.parent != tmp_path
+        assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o660, 0o666])
 @pytest.mark.parametrize("config", [{}, {"file_mode": 0o600}, {"file_mode": 0o666}], ids=str)
 async def test_a_file_that_is_there_keeps_its_rights(config: dict[str, Any], mode: int, tmp_path: Path) -> None:

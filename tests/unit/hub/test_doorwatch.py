@@ -16,13 +16,14 @@ from channels_trunk.hub.joining import Joining, _Turn
 from channels_trunk.hub.lifecycle import Lifecycle
 from channels_trunk.hub.waiters import ThreadWaiter
 from channels_trunk.testing.waiting import eventually
+from channels_trunk.transports import throttle
 from channels_trunk.transports.base import Capabilities, ReadableTransport
 
 
 class Stage:
     """A watch over one end of a pipe, in whose loop, the hub's, the test runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, inline: bool = False) -> None:
         self.read_end, self._write_end = os.pipe()
         os.set_blocking(self.read_end, False)
         self.rings = 0
@@ -31,16 +32,17 @@ class Stage:
         self.polling_interval: float | None = None
         self.calls: list[Callable[[], object]] = []  # what the hub's loop is still to do
         transport = SimpleNamespace(
-            capabilities=Capabilities(crosses_processes=True),
+            capabilities=Capabilities(crosses_processes=True, inline=inline),
             doorbell=lambda: self.read_end,
             answer_doorbell=self._answer,
             leave_doorbell=lambda: None,
             polling_interval=lambda: self.polling_interval,
             changed=self._changed,
         )
-        self.reader = SimpleNamespace(pull=self._pull, pending=False, reads=0)
+        self.reader = SimpleNamespace(pull=self._pull, pending=False, reads=0, found=0)
+        router = SimpleNamespace(counters=SimpleNamespace(delivered=0))
         options = SimpleNamespace(busy_wait=False)
-        hub = SimpleNamespace(on_io=self._on_io, reader=self.reader, options=options)
+        hub = SimpleNamespace(on_io=self._on_io, reader=self.reader, options=options, router=router, on_io_thread=True)
         self.watch = Doorwatch(cast(Lifecycle, hub), cast(ReadableTransport, transport))
         self.meanwhile: Callable[[], object] | None = None
 
@@ -226,3 +228,68 @@ async def test_a_join_leaves_the_watch_to_the_loop_that_has_it(
         assert stage.watch.watcher is here
     stage.watch.look_after(ThreadWaiter())
     assert stage.watch.watcher is None
+
+
+@pytest.fixture
+async def embedded(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """A stage whose rings come from whoever may write a file; those in vain are left for an hour."""
+    monkeypatch.setattr(throttle, "_SHORTEST", 3600.0)
+    monkeypatch.setattr(doorwatch, "_LONGEST_PAUSE", 3600.0)
+    embedded = Stage(inline=True)
+    embedded.watch.open()
+    yield embedded
+    embedded.close()
+
+
+async def rung_often(stage: Stage, *, finds: bool) -> int:
+    """How many of many rings are answered."""
+    before = stage.rings
+    for _ in range(200):
+        stage.ring()
+        stage.reader.found += finds
+        for _ in range(3):
+            await asyncio.sleep(0)
+    return stage.rings - before
+
+
+async def test_rings_that_bring_something_are_all_answered(embedded: Stage) -> None:
+    assert await rung_often(embedded, finds=True) == 200
+
+
+async def test_rings_that_bring_nothing_are_left_alone(embedded: Stage) -> None:
+    assert await rung_often(embedded, finds=False) < 100
+    assert await rung_often(embedded, finds=True) == 0
+
+
+@pytest.mark.parametrize("how", ["receiver_waits", "thread_waits"])
+async def test_whoever_gets_the_watch_meanwhile_answers(embedded: Stage, how: str) -> None:
+    await rung_often(embedded, finds=False)
+    embedded.reader.found += 1
+    if how == "receiver_waits":
+        embedded.watch.receiver_waits(asyncio.get_running_loop())
+    else:
+        embedded.watch.thread_waits()
+        embedded.catch_up()
+    assert await rung_often(embedded, finds=True) >= 199
+
+
+async def test_after_the_pause_it_is_watched_again(embedded: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = asyncio.get_running_loop()
+    paused: list[Callable[[], object]] = []
+    monkeypatch.setattr(here, "call_later", lambda seconds, call, *args: paused.append(lambda: call(*args)))
+    await rung_often(embedded, finds=False)
+    monkeypatch.undo()
+    for call in paused:
+        call()
+    assert await rung_often(embedded, finds=True) >= 199
+
+
+async def test_a_pause_that_ends_after_the_door_was_closed_watches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "_SHORTEST", 3600.0)
+    stage = Stage(inline=True)
+    stage.watch.open()
+    await rung_often(stage, finds=False)
+    stage.watch.close()
+    stage.watch._watch_again(asyncio.get_running_loop())
+    assert not asyncio.get_running_loop().remove_reader(stage.read_end)
+    stage.close()
