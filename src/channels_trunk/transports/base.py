@@ -340,7 +340,10 @@ class ReadableTransport(Transport):
         return None
 
     def doorbell(self) -> int | None:
-        """A file descriptor that becomes readable when there is something to read, or None."""
+        """A file descriptor that becomes readable when there is something to read, or None.
+
+        An EmbeddedTransport's is left alone for up to 10 ms where read_now() again and again finds nothing.
+        """
         return None
 
     def answer_doorbell(self) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -15,7 +14,6 @@ from hypothesis.strategies import DataObject, data, integers, sampled_from
 from channels_trunk.codec import Codec
 from channels_trunk.envelope import Envelope, Kind
 from channels_trunk.transports.base import NodeContext, Page
-from channels_trunk.transports.sqlite import parcels
 from channels_trunk.transports.sqlite.clocks import Clocks
 from channels_trunk.transports.sqlite.connection import SQLiteSettings, connect, create_schema
 from channels_trunk.transports.sqlite.doorbell import Doorbell, Rung
@@ -396,26 +394,3 @@ def test_each_sender_is_heard_in_order_and_once(log: Log, draw: DataObject) -> N
     got += log.read_all()
     for sender, texts in sent.items():
         assert [text for text in got if text[0] == sender] == texts
-
-
-def test_what_comes_while_datagrams_are_taken_waits_for_the_next_time(
-    doorbells: list[Doorbell], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who rings as fast as this node answers keeps it from nothing else."""
-    one, other, _ = doorbells
-    taken = 0
-    receive = parcels.receive
-
-    def refilled(sock: socket.socket) -> Post:
-        nonlocal taken
-        taken += 1
-        assert taken < 100_000
-        found = receive(sock)
-        other.ring(one.address)
-        return found
-
-    monkeypatch.setattr(parcels, "receive", refilled)
-    other.ring(one.address)
-    one.answer()
-    assert one.has_post
-    assert len(one.taken) == taken

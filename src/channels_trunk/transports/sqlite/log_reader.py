@@ -133,10 +133,8 @@ class LogReader:
             self._doorbell.lost = 0
             self._context.sink.gap("a large message came while this process had no descriptor left to take it by")
         letters, later, rung = self._sorted_out(known, all_read=all_read)
-        more = not all_read
-        if all_read and (later or rung):
-            # Asked once more, and no more datagrams taken: whoever rings without end does not keep this thread here.
-            more = self._db.execute(_FOLLOWS, (self.position,)).fetchone() is not None
+        # Asked once more, and no more datagrams taken: whoever rings without end does not keep this thread here.
+        more = not all_read or (bool(later or rung) and self._has_more())
         if more:
             self._doorbell.taken.extendleft(post for post, _ in reversed(later))
         else:
@@ -161,6 +159,13 @@ class LogReader:
             self.lost_at = at
             context.sink.maintain_soon()
         return rows
+
+    def _has_more(self) -> bool:
+        """Whether rows follow; if that cannot be told, the next read says why. With _turn held."""
+        try:
+            return self._db.execute(_FOLLOWS, (self.position,)).fetchone() is not None
+        except sqlite3.Error:
+            return True
 
     def is_at(self, newest: int, expires_at: float) -> bool:
         """Whether this is the row that was read last; any thread. Where that is not certain, it has to be looked up."""
