@@ -121,3 +121,28 @@ async def test_permissions_that_are_taken_away_and_given_back(
         return True
 
     await eventually(goes_on, within=60)
+
+
+async def test_queues_that_somebody_purges(make_layer: MakeLayer, broker: RabbitServer, url: str) -> None:
+    """By rabbitmqctl, or in the management plugin: what waits there is gone, and there is room again."""
+    here, there = make_layer(capacity=5), make_layer(capacity=5)
+    await works(here, there)
+    for number in range(5):
+        await here.send("jobs", {"type": "n", "n": number})
+    names = await in_thread(
+        partial(broker.ctl, "list_queues", "--vhost", vhost(url), "--no-table-headers", "name", "state")
+    )
+    for name in (line.split("\t")[0] for line in names.splitlines()):
+        if ".channel." in name or ".node." in name:
+            await in_thread(partial(broker.ctl, "purge_queue", "--vhost", vhost(url), name))
+
+    async def has_room() -> bool:
+        try:
+            await here.send("jobs", {"type": "n", "n": 5})
+        except ChannelFull:
+            return False
+        return True
+
+    await eventually(has_room, within=60)
+    assert (await asyncio.wait_for(there.receive("jobs"), 60))["n"] == 5
+    await works(here, there)
