@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-SIDE_BY_SIDE = ("tests/conformance", "tests/cuts", "tests/integration", "tests/model")
+SIDE_BY_SIDE = ("tests/conformance", "tests/contexts", "tests/cuts", "tests/integration", "tests/model")
 # What other packages get wrong, they get wrong by a hair: beside other work it may happen not to show.
 CONTROLS = "tests/conformance/test_controls.py"
 BY_THEMSELVES = ("tests/unit", "tests/faults", "tests/docs", "tests/acceptance", "benchmarks/selftest", CONTROLS)
