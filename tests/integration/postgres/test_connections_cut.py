@@ -146,7 +146,7 @@ async def test_a_group_that_is_joined_again_is_heard_though_its_leave_was_cut_of
 
 
 async def test_a_queue_of_notifications_that_is_full_is_waited_for(
-    make_layer: MakeLayer, postgres_clusters: Clusters
+    make_layer: MakeLayer, postgres_clusters: Clusters, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It stays full when the session that held it has gone, until somebody asks how full it is."""
     bundle = find(NEWEST_POSTGRES).resolve().parents[1]
@@ -156,12 +156,12 @@ async def test_a_queue_of_notifications_that_is_full_is_waited_for(
         server = postgres_clusters.make(program, folder, {"max_notify_queue_pages": "64"})
         server.start()
         try:
-            await waits_for_room(make_layer, server.fresh_database())
+            await waits_for_room(make_layer, server.fresh_database(), caplog)
         finally:
             server.close()
 
 
-async def waits_for_room(make_layer: MakeLayer, dsn: str) -> None:
+async def waits_for_room(make_layer: MakeLayer, dsn: str, caplog: pytest.LogCaptureFixture) -> None:
     """Fill the queue, see that the layer takes it for away, and that it goes on."""
     here, there = make_layer(dsn), make_layer(dsn)
     await works(here, there)
@@ -169,6 +169,11 @@ async def waits_for_room(make_layer: MakeLayer, dsn: str) -> None:
         idle.execute("LISTEN elsewhere")
         idle.execute("BEGIN")
         idle.execute("SELECT 1")
+        assert not [finding.code for finding in here.examine()]
+        fill_a_third(dsn)
+        await eventually(lambda: "more than 25 % of the server's queue of notif" in here.health().detail, within=20)
+        assert caplog.text.count("more than 25 %") == 2  # once for each process
+        assert [finding.code for finding in here.examine()] == ["notify-queue"]
         fill_the_queue(dsn)
         with impatient(here, 3), pytest.raises(TransportUnavailable, match="NOTIFY queue"):
             await here.send(await there.new_channel(), HELLO)
@@ -180,6 +185,7 @@ async def waits_for_room(make_layer: MakeLayer, dsn: str) -> None:
     await there.send("jobs", HELLO)
     assert await asyncio.wait_for(receiving, 20) == HELLO
     await works(here, there)
+    await eventually(lambda: not here.health().detail, within=20)
     for layer in (here, there):
         await layer.close()  # before their server is gone
 
@@ -190,10 +196,15 @@ def fill_the_queue(dsn: str) -> None:
         fill_one_by_one(dsn)
 
 
-def fill_one_by_one(dsn: str) -> None:
-    """Never return."""
+def fill_a_third(dsn: str) -> None:
+    """Of 64 pages, each of which has room for one."""
+    fill_one_by_one(dsn, count=21)
+
+
+def fill_one_by_one(dsn: str, *, count: int = 10_000) -> None:
+    """Return if there is room for so many."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        for number in range(10_000):
+        for number in range(count):
             connection.execute("SELECT pg_notify('elsewhere', %s || repeat('x', 7000))", [str(number)])
 
 

@@ -14,6 +14,7 @@ from channels_trunk.stats import Survey
 
 from .connecting import MINIMUM_SERVER
 from .names import SCHEMA_VERSION, Names, is_odd_schema
+from .notify_queue import REMEDY, USAGE, fullness
 from .settings import PostgresSettings
 
 __all__ = ["examine", "find_pooler", "survey"]
@@ -151,6 +152,9 @@ def _examine_server(connection: psycopg.Connection[Any], settings: PostgresSetti
     yield from _examine_tables(connection, names, settings)
     if not settings.listen_dsn and (pooler := _pooler(connection, settings)):
         yield pooler
+    [(usage,)] = _ask(connection, USAGE)
+    if text := fullness(usage):
+        yield Finding(level=Level.WARNING, code="notify-queue", text=f"{settings.where}: {text}", remedy=f"{REMEDY}.")
 
 
 def _examine_tables(connection: psycopg.Connection[Any], names: Names, settings: PostgresSettings) -> Iterator[Finding]:

@@ -17,11 +17,12 @@ from .line import Line
 from .listener import EMPTIED, Listener
 from .moves import Moves
 from .names import LEAP, Bells, Names
+from .notify_queue import REMEDY, USAGE, fullness
 from .queues import Queues
 from .reading import Reading
 from .settings import PostgresSettings
 from .upkeep import HEARTBEAT, Place, Upkeep
-from .wire import Notice, ServerError, Wire
+from .wire import Notice, ServerError, Statement, Wire
 from .writer import Unanswered, Writer
 
 __all__ = ["Kept", "Part"]
@@ -114,6 +115,7 @@ class Part:
         self._tasks: set[asyncio.Task[None]] = set()  # one polls, others make connections again
         self._written = 0
         self._next_tidy = 0.0
+        self._find_usage = Statement(USAGE)
 
     def _line(self, purpose: str, begin: Callable[[Wire], Awaitable[None]]) -> Line:
         return Line(partial(self._wire, purpose), begin=begin, on_away=self._context.sink.lost)
@@ -162,7 +164,7 @@ class Part:
         """Find out what was missed meanwhile, and begin to listen and to write."""
         upkeep, kept = self.upkeep, self._kept
         # A queue of notifications that was full stays so until somebody asks: the server looks who has read only then.
-        await self.keeping.simple("SELECT pg_notification_queue_usage()")
+        await self.look_at_notify_queue()
         await upkeep.hold_alive_lock(self._first)
         place = await upkeep.find_place(kept.last)
         if kept.is_above(place):
@@ -300,6 +302,7 @@ class Part:
         await self.check_place()
         if self._kept.was_forgotten:
             self._say(_FORGOTTEN)
+        await self.look_at_notify_queue()
         # A worker that died in the middle of a claim gave its rows back, and nobody was told.
         await self.look_into_queues()
         if not self.must_poll:
@@ -319,6 +322,11 @@ class Part:
     def _say(self, gap: str) -> None:
         self._kept.was_forgotten = False
         self._context.sink.gap(gap)
+
+    async def look_at_notify_queue(self) -> None:
+        """Say that it fills up, before it is full."""
+        [(usage,)] = await self.keeping.run(self._find_usage)
+        self._context.sink.hampered((text := fullness(usage)) and f"{self.settings.where}: {text}. {REMEDY}")
 
     async def check_place(self) -> None:
         """Raise TransportUnavailable if somebody has emptied the tables while the connections stood."""
