@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis.strategies import DataObject, data, integers, sampled_from
+from hypothesis.strategies import DataObject, binary, data, integers, sampled_from
 
 from channels_trunk.codec import Codec
 from channels_trunk.envelope import Envelope, Kind
@@ -22,6 +22,7 @@ from channels_trunk.transports.sqlite.rings import (
     LONGEST,
     PLAIN_RING,
     Letter,
+    Parcel,
     Post,
     Told,
     pack_letter,
@@ -64,6 +65,14 @@ def test_others_only_ring(datagram: bytes) -> None:
 
 def test_a_letter_from_another_file_is_behind_nothing() -> None:
     assert unpack(FILE, pack_letter(FILE + 1, Letter(12, b"x"))) == Letter(0, b"x")
+
+
+@given(binary(max_size=60), sampled_from([b"", b"R", b"L", PLAIN_RING]), integers(-(2**63), 2**63 - 1))
+def test_any_datagram_is_a_ring_at_least(junk: bytes, kind: bytes, number: int) -> None:
+    head = kind + number.to_bytes(8, "big", signed=True)
+    for post in (junk, kind + junk, head + junk, Parcel(head, junk), Parcel(junk, b""), Parcel(b"", junk)):
+        found = unpack(FILE, post)
+        assert found is None or isinstance(found.frame, bytes)
 
 
 def _taken(doorbell: Doorbell) -> list[Post]:

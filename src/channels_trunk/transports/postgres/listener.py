@@ -30,6 +30,8 @@ EMPTIED = "the log was emptied before this process had read it"
 
 _ROWS_AT_ONCE = 100
 _FETCHED_AT_ONCE = 16
+# Any role may send notifications. One of a row so far ahead is none of ours: it would take the position out of reach.
+_FARTHEST = 1 << 42
 _MARK = "mark"
 _HINT = "queue"
 
@@ -121,7 +123,7 @@ class Listener:
             for channel, payload in notices:
                 if payload == _HINT:
                     self._hinted.add(channel)
-                elif (heard := _parsed(payload)) is None:
+                elif (heard := _parsed(payload)) is None or heard.row - self.position > _FARTHEST:
                     self._malformed += 1
                 else:
                     self._pending.append(heard)

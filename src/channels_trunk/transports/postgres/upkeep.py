@@ -77,11 +77,12 @@ class Upkeep:
         self._heartbeat = Statement(
             names.fill("UPDATE {p}nodes SET position = $2, seen_at = clock_timestamp() WHERE node = $1 RETURNING 1")
         )
-        # One statement: whoever appends meanwhile has done so, and has then made the leap.
+        # One statement: whoever appends meanwhile has done so, and has then made the leap. Above the position, which a
+        # stranger's notification may have taken anywhere.
         self._leap = Statement(
             names.fill(
                 "WITH l AS MATERIALIZED (SELECT pg_advisory_xact_lock({lock_class}, {lock_key})) "
-                f"UPDATE {{p}}state SET base = base + {{leap}}, begun = false FROM l WHERE {HEAD} < $1"
+                f"UPDATE {{p}}state SET base = greatest(base, $1) + {{leap}}, begun = false FROM l WHERE {HEAD} < $1"
             )
         )
         self._leave = Statement(names.fill("DELETE FROM {p}nodes WHERE node = $1"))

@@ -17,12 +17,17 @@ from .wire import (
     BODY,
     HEADER,
     METHOD,
+    Malformed,
     Method,
     Piece,
     Properties,
     content,
     method,
     read_content_header,
+    read_declared,
+    read_delivery,
+    read_index,
+    read_settled,
     read_short,
     short,
     table,
@@ -33,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "Delivery"]
 
-_read_index = struct.Struct(">I").unpack_from
-_read_tag = struct.Struct(">QB").unpack_from
 # What has to do with messages, confirms and joins alone.
 _LIGHT = frozenset(
     (Method.BASIC_DELIVER, Method.BASIC_RETURN, Method.BASIC_ACK, Method.BASIC_NACK, Method.QUEUE_BIND_OK)
@@ -255,7 +258,7 @@ class Channel:
         return content(self.number, head, publication.properties, publication.body, frame_max)
 
     def _confirm(self, payload: bytes, *, refused: bool) -> None:
-        number, bits = _read_tag(payload, 4)
+        number, bits = read_settled(payload)
         for batch in self._confirms.confirm(number, multiple=bool(bits & 1), refused=refused):
             batch.finish(batch)
 
@@ -263,10 +266,10 @@ class Channel:
 
     def takes_here(self, frame: Frame) -> bool:
         """Whether any thread may call heard() for this frame, and then flush(); else the connection's loop must."""
-        return self._anywhere and (frame.kind != METHOD or _read_index(frame.payload)[0] in _LIGHT)
+        return self._anywhere and (frame.kind != METHOD or read_index(frame.payload) in _LIGHT)
 
     def heard(self, frame: Frame) -> None:
-        """A frame has come."""
+        """A frame has come; raises Malformed."""
         if frame.kind == METHOD:
             self._heard_method(frame.payload)
         elif frame.kind == HEADER:
@@ -279,8 +282,10 @@ class Channel:
         self._connection.in_loop(function, *args)
 
     def _heard_method(self, payload: bytes) -> None:
-        (index,) = _read_index(payload)
+        index = read_index(payload)
         if index in (Method.BASIC_DELIVER, Method.BASIC_GET_OK, Method.BASIC_RETURN):
+            if self._head:
+                raise Malformed
             self._head = payload
         elif index == Method.BASIC_ACK:
             self._confirm(payload, refused=False)
@@ -290,7 +295,7 @@ class Channel:
             self._connection.write(method(self.number, Method.CHANNEL_CLOSE_OK))
             self.ended(read_close(payload))
         elif index == Method.BASIC_CANCEL:
-            self._cancelled(read_short(payload, 4)[0].decode())
+            self._cancelled(read_short(payload, 4)[0].decode(errors="replace"))
         else:
             self._answered(index, _result(index, payload))
 
@@ -304,34 +309,34 @@ class Channel:
             self.on_cancelled(tag)
 
     def _heard_header(self, payload: bytes) -> None:
+        if not self._head or self._missing:
+            raise Malformed
         self._missing, self._properties = read_content_header(payload)
-        self._pieces = []
         if not self._missing:
             self._complete(b"")
 
     def _heard_body(self, payload: bytes) -> None:
+        if not 0 < len(payload) <= self._missing:
+            raise Malformed  # nothing is missing, or this is more, or nothing, of which there could be any number
         self._missing -= len(payload)
-        if self._missing > 0 or self._pieces:
+        if self._missing or self._pieces:
             self._pieces.append(payload)
-        if self._missing <= 0:
-            self._complete(b"".join(self._pieces) if self._pieces else payload)
+        if not self._missing:
+            body = b"".join(self._pieces) if self._pieces else payload
+            self._pieces.clear()
+            self._complete(body)
 
     def _complete(self, body: bytes) -> None:
-        head = self._head
-        (index,) = _read_index(head)
+        head, self._head = self._head, b""
+        index = read_index(head)
         if index == Method.BASIC_RETURN:
             self._confirms.returned(self._properties.message_id)
             return
-        tag_at, consumer = 4, b""
-        if index == Method.BASIC_DELIVER:
-            consumer, tag_at = read_short(head, 4)
-        tag, redelivered = _read_tag(head, tag_at)
-        exchange, key_at = read_short(head, tag_at + 9)
-        key = read_short(head, key_at)[0]
+        consumer, tag, redelivered, exchange, key = read_delivery(head, has_consumer=index == Method.BASIC_DELIVER)
         delivery = Delivery(tag, bool(redelivered), key, self._properties, body, not exchange)
         if index == Method.BASIC_GET_OK:
             self._answered(index, delivery)
-        elif (receive := self.consumers.get(consumer.decode())) is not None:
+        elif (receive := self.consumers.get(consumer.decode(errors="replace"))) is not None:
             receive(delivery)
         else:
             self._inbox.append(delivery)
@@ -369,7 +374,4 @@ def _tell(done: "asyncio.Future[Batch]", batch: Batch) -> None:
 
 
 def _result(index: int, payload: bytes) -> Any:
-    if index == Method.QUEUE_DECLARE_OK:
-        position = read_short(payload, 4)[1]
-        return struct.unpack_from(">II", payload, position)
-    return None
+    return read_declared(payload) if index == Method.QUEUE_DECLARE_OK else None

@@ -18,11 +18,25 @@ from .errors import AmqpError, read_close
 from .frames import FRAME_MAX, Frame, FrameBuffer
 from .line import Line
 from .loop_calls import LoopCalls
-from .wire import HEARTBEAT_FRAME, METHOD, PROTOCOL_HEADER, Method, Piece, method, read_short, short, table
+from .wire import (
+    HEARTBEAT_FRAME,
+    METHOD,
+    PROTOCOL_HEADER,
+    Malformed,
+    Method,
+    Piece,
+    method,
+    read_index,
+    read_short,
+    read_tune,
+    short,
+    table,
+)
 
 __all__ = ["Connection"]
 
 _CLOSE_WITHIN = 1.0
+_HANDSHAKE = (Method.CONNECTION_START, Method.CONNECTION_TUNE, Method.CONNECTION_OPEN_OK, 0)
 
 _PROPERTIES = {
     "product": "channels-trunk",
@@ -71,6 +85,7 @@ class Connection:
         self._channels: dict[int, Channel] = {}  # changed in the loop alone
         self._error: AmqpError | None = None
         self._heartbeat = address.heartbeat
+        self._greetings = 0  # how much of the handshake is over
         self._heard_at = self.loop.time()
         self._pulse: asyncio.TimerHandle | None = None
 
@@ -212,28 +227,31 @@ class Connection:
         room = self._frames.room()
         try:
             count = line.read_into(room)
-            frames = self._frames.take(count) if count else ()
         except (EOFError, OSError) as error:
             self._calls.add(self._ended_by_other_side, AmqpError(str(error) or type(error).__name__))
             return False
-        except AmqpError as error:
-            self._calls.add(self._fail, error)
+        try:
+            frames = self._frames.take(count) if count else ()
+            self._heard_at = self.loop.time()
+            self._sort(frames)
+        except Malformed as error:
+            self._calls.add(self._fail, AmqpError(str(error)))
             return False
-        self._heard_at = self.loop.time()
-        self._sort(frames)
         return count == len(room)
 
     def _sort(self, frames: Sequence[Frame]) -> None:
         touched: dict[int, Channel] = {}
-        for frame in frames:
-            channel = self._channels.get(frame.channel) if frame.channel else None
-            if channel is not None and channel.takes_here(frame):
-                touched[frame.channel] = channel
-                channel.heard(frame)
-            else:
-                self._calls.add(self._heard, frame)
-        for channel in touched.values():
-            channel.flush()
+        try:
+            for frame in frames:
+                channel = self._channels.get(frame.channel) if frame.channel else None
+                if channel is not None and channel.takes_here(frame):
+                    touched[frame.channel] = channel
+                    channel.heard(frame)
+                else:
+                    self._calls.add(self._heard, frame)
+        finally:
+            for channel in touched.values():
+                channel.flush()
 
     def in_loop(self, function: Callable[..., object], *args: Any) -> None:
         """Call it in the connection's loop: at once, if that is here and nobody here is reading, else soon."""
@@ -244,24 +262,21 @@ class Connection:
     # --- what is heard in the loop
 
     def _heard(self, frame: Frame) -> None:
-        if not frame.channel:
-            if frame.kind == METHOD:
-                self._heard_method(int.from_bytes(frame.payload[:4], "big"), frame.payload)
-        elif (channel := self._channels.get(frame.channel)) is not None:
-            channel.heard(frame)
-            channel.flush()
+        if self._error is not None:
+            return
+        try:
+            if not frame.channel:
+                if frame.kind == METHOD:
+                    self._heard_method(read_index(frame.payload), frame.payload)
+            elif (channel := self._channels.get(frame.channel)) is not None:
+                channel.heard(frame)
+                channel.flush()
+        except Malformed as error:
+            self._fail(AmqpError(str(error)))
 
     def _heard_method(self, index: int, payload: bytes) -> None:
-        if index == Method.CONNECTION_START:
-            response = f"\0{self.address.user}\0{self.address.password}".encode()
-            packed = struct.pack(">I", len(response)) + response
-            self._reply(Method.CONNECTION_START_OK, table(_PROPERTIES) + short("PLAIN") + packed + short("en_US"))
-        elif index == Method.CONNECTION_TUNE:
-            self._tune(*struct.unpack_from(">HIH", payload, 4))
-        elif index == Method.CONNECTION_OPEN_OK:
-            self._pulse = self.loop.call_later(self._heartbeat / 2, self._beat)
-            if not self._ready.done():
-                self._ready.set_result(None)
+        if index in _HANDSHAKE:
+            self._shake_hands(index, payload)
         elif index == Method.CONNECTION_CLOSE:
             self._reply(Method.CONNECTION_CLOSE_OK, b"")
             self._fail(read_close(payload))
@@ -271,6 +286,22 @@ class Connection:
             self._set_blocked(read_short(payload, 4)[0].decode(errors="replace") or "no reason given")
         elif index == Method.CONNECTION_UNBLOCKED:
             self._set_blocked("")
+
+    def _shake_hands(self, index: int, payload: bytes) -> None:
+        # Each once: whoever asks for the password again and again would get more than the socket takes.
+        if index != _HANDSHAKE[self._greetings]:
+            raise Malformed
+        self._greetings += 1
+        if index == Method.CONNECTION_START:
+            response = f"\0{self.address.user}\0{self.address.password}".encode()
+            packed = struct.pack(">I", len(response)) + response
+            self._reply(Method.CONNECTION_START_OK, table(_PROPERTIES) + short("PLAIN") + packed + short("en_US"))
+        elif index == Method.CONNECTION_TUNE:
+            self._tune(*read_tune(payload))
+        else:
+            self._pulse = self.loop.call_later(self._heartbeat / 2, self._beat)
+            if not self._ready.done():
+                self._ready.set_result(None)
 
     def _reply(self, index: int, arguments: bytes) -> None:
         self.write(method(0, index, arguments))

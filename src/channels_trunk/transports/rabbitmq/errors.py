@@ -94,6 +94,7 @@ class AmqpError(Exception):
 def read_close(payload: bytes) -> AmqpError:
     """Why the broker closes a channel or the connection, by the method that says so."""
     text, end = read_short(payload, 6)
+    # Nobody is to be told of a method that is cut off.
     refused = int.from_bytes(payload[end : end + 4], "big")
     return AmqpError(text.decode(errors="replace"), int.from_bytes(payload[4:6], "big"), refused)
 

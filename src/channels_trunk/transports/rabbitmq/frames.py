@@ -3,8 +3,7 @@
 import struct
 from typing import NamedTuple
 
-from .errors import AmqpError
-from .wire import BODY, HEADER, HEARTBEAT, METHOD
+from .wire import BODY, HEADER, HEARTBEAT, METHOD, Malformed
 
 __all__ = ["FRAME_MAX", "Frame", "FrameBuffer"]
 
@@ -39,7 +38,7 @@ class FrameBuffer:
         return self._view[self._filled :]
 
     def take(self, count: int) -> list[Frame]:
-        """So many bytes have come: return what is complete; raises AmqpError if it is not AMQP."""
+        """So many bytes have come: return what is complete; raises Malformed."""
         end = self._filled + count
         data = bytes(self._view[:end])
         frames: list[Frame] = []
@@ -48,7 +47,7 @@ class FrameBuffer:
             kind, channel, size = _read_frame_head(data, position)
             stop = position + 7 + size
             if kind not in _KINDS or size > FRAME_MAX or (stop < end and data[stop] != _FRAME_END):
-                raise AmqpError("what came is not AMQP 0-9-1")
+                raise Malformed
             if stop >= end:
                 break
             frames.append(Frame(kind, channel, data[position + 7 : stop]))

@@ -16,7 +16,7 @@ from .channel import Channel, Delivery
 from .foreign import read_plain
 from .settings import RabbitMQSettings
 from .topology import BARRIER_TYPE, EVERY_NODE_KEY, FRAME_TYPE, ROLL_TYPE
-from .wire import read_table
+from .wire import Malformed, read_table
 
 __all__ = ["Inbox", "envelope_of_plain"]
 
@@ -104,7 +104,11 @@ class Inbox:
         if delivery.properties.content_type == BARRIER_TYPE:
             future.set_result(frozenset(names))
             return
-        lease = read_table(delivery.properties.headers).get("x-first-death-queue")
+        try:
+            lease = read_table(delivery.properties.headers).get("x-first-death-queue")
+        except Malformed:
+            self._context.sink.skipped(DecodeError("malformed answer to a roll call"))
+            return
         if isinstance(lease, str):
             names.add(self._settings.topology.node_of_lease(lease))
 

@@ -10,12 +10,15 @@ written. What was written back holds less than either: it is what older notes sa
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 import msgspec
+
+from channels_trunk.names import check_channel, check_group
 
 from .channel import Channel, Delivery
 from .errors import ACCESS_REFUSED, NOT_FOUND, AmqpError
@@ -48,6 +51,8 @@ class _Note(msgspec.Struct, frozen=True, array_like=True):
 _FIRST = _Note(0.0, "", ends=-2.0)
 """Written when the queue is made, and only ever taken and given back: whoever has it has all that was taken with it. So
 who does not find it knows that there is more to come, from a reader whose connection has ended."""
+
+_NOTHING = _Note(0.0, "")
 
 
 @dataclass(slots=True)
@@ -287,10 +292,16 @@ class _Reading:
 
 
 def _decoded(body: bytes) -> _Note:
+    """A note; one that says nothing, if it is none of ours, or names what cannot be named."""
     try:
-        return msgspec.msgpack.decode(body, type=_Note)
+        note = msgspec.msgpack.decode(body, type=_Note)
+        if note.channel:
+            check_channel(note.channel)
+        if note.group:
+            check_group(note.group)
     except Exception:  # noqa: BLE001 - see codec.unreadable
-        return _Note(0.0, "")
+        return _NOTHING
+    return _NOTHING if math.isnan(note.at) or math.isnan(note.ends) else note
 
 
 def _shortened(notes: Notes) -> list[_Note]:

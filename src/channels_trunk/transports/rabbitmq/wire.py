@@ -1,4 +1,7 @@
-"""AMQP 0-9-1 as bytes: what this package says and hears of it. Pure, and written for the two messages that are hot."""
+"""AMQP 0-9-1 as bytes: what this package says and hears of it. Pure, and written for the two messages that are hot.
+
+Whatever bytes are read, they are understood, or raise Malformed and nothing else, in a time that grows with their size.
+"""
 
 import struct
 from collections.abc import Mapping
@@ -11,6 +14,7 @@ __all__ = [
     "HEARTBEAT_FRAME",
     "METHOD",
     "PROTOCOL_HEADER",
+    "Malformed",
     "Method",
     "Piece",
     "Properties",
@@ -18,8 +22,13 @@ __all__ = [
     "frame",
     "method",
     "read_content_header",
+    "read_declared",
+    "read_delivery",
+    "read_index",
+    "read_settled",
     "read_short",
     "read_table",
+    "read_tune",
     "short",
     "table",
 ]
@@ -32,6 +41,10 @@ HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 _frame_head = struct.Struct(">BHI").pack
 _content_head = struct.Struct(">IQH").pack  # class and weight as one number
 _read_content_head = struct.Struct(">QH").unpack_from
+_read_index = struct.Struct(">I").unpack_from
+_read_tag = struct.Struct(">QB").unpack_from
+_read_counts = struct.Struct(">II").unpack_from
+_read_limits = struct.Struct(">HIH").unpack_from
 _BASIC_CLASS = 60 << 16
 
 # Flags of the properties that are written or read here, in the order in which they stand.
@@ -147,15 +160,92 @@ def content(channel: int, head: bytes, properties: Properties, body: bytes, fram
 # --- in
 
 
+class Malformed(Exception):
+    """What came is not AMQP 0-9-1."""
+
+    def __init__(self) -> None:
+        super().__init__("what came is not AMQP 0-9-1")
+
+
+# RabbitMQ's max_message_size cannot be set to more.
+_LARGEST_BODY = 2**29
+# The smallest frame that AMQP 0-9-1 lets a broker insist on.
+_SMALLEST_FRAME = 4_096
+_MOST_NESTED = 50
+
+
+def read_index(data: bytes) -> int:
+    """Which method it is."""
+    if len(data) < 4:
+        raise Malformed
+    index: int = _read_index(data)[0]
+    return index
+
+
+def read_settled(data: bytes) -> tuple[int, int]:
+    """The tag of an ack or a nack, and its bits."""
+    return _tag_at(data, 4)
+
+
+def _tag_at(data: bytes, position: int) -> tuple[int, int]:
+    if len(data) < position + 9:
+        raise Malformed
+    tag, bits = _read_tag(data, position)
+    return tag, bits
+
+
+def read_delivery(data: bytes, *, has_consumer: bool) -> tuple[bytes, int, int, bytes, bytes]:
+    """Of a deliver or a get-ok: consumer, tag, whether it is redelivered, exchange, routing key."""
+    consumer, position = read_short(data, 4) if has_consumer else (b"", 4)
+    tag, redelivered = _tag_at(data, position)
+    exchange, position = read_short(data, position + 9)
+    return consumer, tag, redelivered, exchange, read_short(data, position)[0]
+
+
+def read_declared(data: bytes) -> tuple[int, int]:
+    """How many messages and consumers a queue has."""
+    _, position = read_short(data, 4)
+    if len(data) < position + 8:
+        raise Malformed
+    messages, consumers = _read_counts(data, position)
+    return messages, consumers
+
+
+def read_tune(data: bytes) -> tuple[int, int, int]:
+    """The most channels, the largest frame and the heartbeat that a broker wants; 0 where it does not care."""
+    if len(data) < 12:
+        raise Malformed
+    channels, frame_max, heartbeat = _read_limits(data, 4)
+    if 0 < frame_max < _SMALLEST_FRAME:
+        raise Malformed
+    return channels, frame_max, heartbeat
+
+
 def read_short(data: bytes, position: int) -> tuple[bytes, int]:
     """A short string, and where it ends."""
+    if position >= len(data):
+        raise Malformed
     end = position + 1 + data[position]
+    if end > len(data):
+        raise Malformed
     return data[position + 1 : end], end
+
+
+def _read_long(data: bytes, position: int) -> tuple[bytes, int]:
+    """A long string, and where it ends."""
+    end = position + 4 + int.from_bytes(data[position : position + 4], "big")
+    if position + 4 > len(data) or end > len(data):
+        raise Malformed
+    return data[position + 4 : end], end
 
 
 def read_content_header(data: bytes) -> tuple[int, Properties]:
     """The size of a message's body, and its properties."""
+    if len(data) < 14:
+        raise Malformed
     size, flags = _read_content_head(data, 4)
+    if size > _LARGEST_BODY:
+        raise Malformed
     position = 14
     found: dict[int, bytes] = {}
     for flag in (_CONTENT_TYPE, _ENCODING):
@@ -163,8 +253,9 @@ def read_content_header(data: bytes) -> tuple[int, Properties]:
             found[flag], position = read_short(data, position)
     headers = b""
     if flags & _HEADERS:
-        end = position + 4 + int.from_bytes(data[position : position + 4], "big")
-        headers, position = data[position:end], end
+        begin = position
+        _, position = _read_long(data, begin)
+        headers = data[begin:position]
     # One byte each.
     position += bool(flags & _DELIVERY_MODE) + bool(flags & _PRIORITY)
     for flag in (_CORRELATION_ID, _REPLY_TO, _EXPIRATION, _MESSAGE_ID):
@@ -174,47 +265,48 @@ def read_content_header(data: bytes) -> tuple[int, Properties]:
     return size, properties
 
 
-_FIXED = {
+_FIXED = {kind: struct.Struct(form) for kind, form in {
     "t": ">?", "b": ">b", "B": ">B", "U": ">h", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q", "L": ">q",
     "f": ">f", "d": ">d", "T": ">Q",
-}  # fmt: skip
+}.items()}  # fmt: skip
 
 
 def read_table(data: bytes) -> dict[str, Any]:
     """A table that stands behind its length."""
-    return _read_table(data, 0)[0]
+    return _pairs(_read_long(data, 0)[0], _MOST_NESTED)
 
 
-def _read_table(data: bytes, position: int) -> tuple[dict[str, Any], int]:
-    end = position + 4 + int.from_bytes(data[position : position + 4], "big")
-    position += 4
+def _pairs(data: bytes, depth: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    while position < end:
+    position = 0
+    while position < len(data):
         name, position = read_short(data, position)
-        values[name.decode(errors="replace")], position = _read_value(data, position)
-    return values, end
+        values[name.decode(errors="replace")], position = _read_value(data, position, depth)
+    return values
 
 
-def _read_value(data: bytes, position: int) -> tuple[Any, int]:
-    kind = chr(data[position])
+def _read_value(data: bytes, position: int, depth: int) -> tuple[Any, int]:
+    kind = chr(data[position]) if position < len(data) else ""
     position += 1
     if kind in _FIXED:
-        form = struct.Struct(_FIXED[kind])
+        form = _FIXED[kind]
+        if position + form.size > len(data):
+            raise Malformed
         return form.unpack_from(data, position)[0], position + form.size
-    if kind == "F":
-        return _read_table(data, position)
     if kind == "V":
         return None, position
     if kind == "D":
         return None, position + 5
-    if kind not in "SxA":
-        raise ValueError(f"a value of the unknown type {kind!r}")
-    end = position + 4 + int.from_bytes(data[position : position + 4], "big")
+    if not kind or kind not in "SxAF" or not depth:
+        raise Malformed
+    # Cut out: what is inside cannot reach beyond it, and be read again.
+    inner, end = _read_long(data, position)
+    if kind == "F":
+        return _pairs(inner, depth - 1), end
     if kind != "A":
-        return data[position + 4 : end].decode(errors="replace"), end
-    position += 4
-    items = []
-    while position < end:
-        item, position = _read_value(data, position)
+        return inner.decode(errors="replace"), end
+    items, position = [], 0
+    while position < len(inner):
+        item, position = _read_value(inner, position, depth - 1)
         items.append(item)
     return items, end

@@ -66,7 +66,7 @@ def test_a_node_that_comes_for_the_first_time_has_missed_nothing() -> None:
 
 def make_joining(kept: Kept, gaps: list[str], *, found: Place, fails_at: str, is_known: bool = True) -> Part:
     """A part that comes to the log again; what it asks at one of its steps fails."""
-    sink = SimpleNamespace(lost=None, gap=gaps.append)
+    sink = SimpleNamespace(lost=None, gap=gaps.append, hampered=lambda _reason: None)
     part: Any = Part(PostgresSettings("dbname=mysite"), SimpleNamespace(sink=sink), kept, Reading())  # type: ignore[arg-type]
     asked: list[str] = []
 
@@ -80,7 +80,7 @@ def make_joining(kept: Kept, gaps: list[str], *, found: Place, fails_at: str, is
         return ask
 
     for line in ("keeping", "writing", "listening"):
-        wire = SimpleNamespace(simple=answers("simple"), wire=answers(line), close=lambda: None)
+        wire = SimpleNamespace(run=answers("run", [(0.0,)]), wire=answers(line), close=lambda: None)
         setattr(part, line, wire)
     part.listener = SimpleNamespace(position=kept.position, stop=lambda: None)
     part.writer = SimpleNamespace(log_ends_at=lambda _head: None)

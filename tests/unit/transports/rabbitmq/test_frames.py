@@ -2,9 +2,8 @@
 
 import pytest
 
-from channels_trunk.transports.rabbitmq.errors import AmqpError
 from channels_trunk.transports.rabbitmq.frames import FRAME_MAX, Frame, FrameBuffer
-from channels_trunk.transports.rabbitmq.wire import BODY, HEARTBEAT, METHOD, frame
+from channels_trunk.transports.rabbitmq.wire import BODY, HEARTBEAT, METHOD, Malformed, frame
 
 
 def fed(buffer: FrameBuffer, data: bytes) -> list[Frame]:
@@ -40,5 +39,5 @@ def test_there_is_room_for_the_longest_frame_behind_any_other() -> None:
     ],
 )
 def test_what_is_not_amqp(junk: bytes) -> None:
-    with pytest.raises(AmqpError, match="not AMQP"):
+    with pytest.raises(Malformed, match="not AMQP"):
         fed(FrameBuffer(), junk)

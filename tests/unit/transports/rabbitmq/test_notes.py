@@ -1,11 +1,15 @@
 """What notes say together, though some come back, behind others, when who read them was killed."""
 
+import contextlib
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels_trunk.transports.rabbitmq.ledger import _GONE, Notes, _Note, _shortened
+from channels_trunk.names import check_channel, check_group
+from channels_trunk.transports.rabbitmq.ledger import _GONE, Notes, _decoded, _Note, _shortened
 
 NAMES = st.sampled_from(["a", "b"])
 TIMES = st.sampled_from([1.0, 2.0, 3.0])
@@ -86,3 +90,36 @@ def test_a_membership_that_is_over_is_remembered_for_some_time() -> None:
         assert not found.members
         assert settled(_shortened(found)).bindings() == {MEMBER: False}
     assert settled([member(NOW - REMEMBER, ends=0.0)]).bindings() == {}
+
+
+_STRANGE = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=300), st.binary(max_size=5))
+
+
+@given(st.lists(_STRANGE, max_size=6), st.binary(max_size=30), st.integers(0, 60))
+def test_what_is_no_note_says_nothing(fields: list[Any], junk: bytes, cut: int) -> None:
+    """Whoever may write to the queue may write anything; names of queues are made of what is read."""
+    with contextlib.suppress(UnicodeEncodeError, OverflowError):
+        junk = msgspec.msgpack.encode(fields)[:cut] + junk
+    for body in (junk, msgspec.msgpack.encode([1.0, "a", "group", 2.0]) + junk):
+        note = _decoded(body)
+        for name, check in ((note.channel, check_channel), (note.group, check_group)):
+            if name:
+                check(name)
+        settled([note, member(1, 200)], end_members=True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [1.0, "x" * 300],
+        [1.0, "a b"],
+        [1.0, "a", "x" * 300, 200.0],
+        [float("nan"), "a"],
+        [1.0, "a", "group", float("nan")],
+        {"at": 1.0},
+        "note",
+    ],
+    ids=str,
+)
+def test_such_notes_are_left_out(fields: Any) -> None:
+    assert _decoded(msgspec.msgpack.encode(fields)) == _Note(0.0, "")
