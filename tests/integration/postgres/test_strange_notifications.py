@@ -44,7 +44,7 @@ async def test_a_process_gets_over_it(
         bell = part_of(here).bells.node(here._hub.context.node)
         for payload in HOSTILE[case]:
             stranger.execute("SELECT pg_notify(%s, %s)", [bell, payload])
-    what = "gaps_total" if "far ahead" in case else "skipped_frames_total"
+    what = "reconnects_total" if "far ahead" in case else "skipped_frames_total"
     if case != "a mark that is old":
         await eventually(lambda: getattr(here.stats(), what) > 0, within=60)
     # Maintenance finds out that it cannot be where it is said to be.
