@@ -250,6 +250,8 @@ class Router:
 
     def enter(self, group: str, box: Mailbox, now: float) -> None:
         """As join(), of a mailbox that is at hand."""
+        if box.messages:
+            self._drop_expired(box, now)  # which ends earlier memberships, and must not be found out later
         self.groups.add(group, box, now + self._group_expiry)
 
     def leave(self, group: str, channel: str) -> None:

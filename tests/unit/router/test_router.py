@@ -318,3 +318,16 @@ def test_flush_spares_what_it_is_told_to() -> None:
     assert set(router.boxes) == {"b", "c"}
     assert len(router.box("c").messages or ()) == CAPACITY
     assert router.send(router.box("b"), (EXPIRY, b"x"), 0.0) == "one"
+
+
+@pytest.mark.parametrize("is_member", [False, True])
+def test_a_channel_whose_message_expired_can_join_again(*, is_member: bool) -> None:
+    """Nobody has looked since: what expired before ends no membership that is made later."""
+    router = make_router()
+    box = fill(router, "a", expires=10.0, count=1)
+    if is_member:
+        router.join("h", "a", 0.0)
+    router.join("g", "a", 10.0)
+    router.send_group("g", [(20.0, b"x")], 10.0, Effects())
+    router.send_group("h", [(20.0, b"y")], 10.0, Effects())
+    assert [router.take(box, 10.0) for _ in range(2)] == [b"x", None]

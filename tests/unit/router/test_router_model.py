@@ -80,6 +80,7 @@ class RouterMachine(RuleBasedStateMachine):
 
     @rule(group=st.sampled_from(GROUPS), channel=st.sampled_from(CHANNELS))
     def join(self, group: str, channel: str) -> None:
+        self._fresh(channel)
         self.router.join(group, channel, self.now)
         self.members[group, channel] = self.now + GROUP_EXPIRY
 
