@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from channels.exceptions import ChannelFull
 
+from channels_trunk.layers import MemoryChannelLayer
 from channels_trunk.testing import eventually
 from tests.faults.conftest import FaultyLayer, MakeLayer
 
@@ -59,3 +60,18 @@ async def test_a_group_is_heard_by_a_member_that_joined_it_again(make_layer: Mak
         await here.group_send("others", HELLO)
         async with asyncio.timeout(20):
             assert await there.receive(other) == HELLO
+
+
+async def test_what_is_in_memory_goes_with_the_last_layer_that_is_open() -> None:
+    here, there = MemoryChannelLayer(prefix="last"), MemoryChannelLayer(prefix="last")
+    for last in (False, True):
+        await there.new_channel()
+        await here.send("jobs", HELLO)
+        if last:
+            await there.close()
+        await here.close()
+        waiting = asyncio.ensure_future(here.receive("jobs"))
+        if last:
+            await here.send("jobs", {"type": "later"})
+        assert await asyncio.wait_for(waiting, 20) == ({"type": "later"} if last else HELLO)
+    await here.close()

@@ -1,11 +1,13 @@
 """The model suite on every layer."""
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from channels_trunk.layers import MemoryChannelLayer
 from channels_trunk.testing import Features, LayerUnderTest
 from channels_trunk.testing.loopback import loopback_server
 from channels_trunk.testing.model import Engine, Loss, ModelSuite
@@ -33,6 +35,14 @@ class TestMemory(ModelSuite):
         return LayerUnderTest(
             backend="channels_trunk.layers.MemoryChannelLayer", config={"prefix": _prefix(), **self.options}
         )
+
+    @pytest.fixture
+    def engine(self, layer_config: LayerUnderTest) -> Iterator[Engine]:
+        """What is in memory goes with the last layer that is open: so one is open all the time."""
+        keeper = MemoryChannelLayer(**layer_config.config)
+        keeper.sync.new_channel()
+        yield Engine()
+        keeper.sync.close()
 
 
 class TestMemoryOffTheLoop(TestMemory):

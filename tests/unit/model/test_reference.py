@@ -1,12 +1,17 @@
 """The reference says what is right, step by step."""
 
+import itertools
 from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels_trunk.testing.model.reference import GAP, Difference, Reference
+from channels_trunk.testing.model import Difference
+from channels_trunk.testing.model.reference import Entry, Reference
+from channels_trunk.testing.model.steps import GAP
+
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
@@ -15,13 +20,13 @@ def model() -> Reference:
 
 
 def sent(model: Reference, node: int, channel: str, *, taken: bool | None = True) -> int:
-    number = model.number()
+    number = next(NUMBERS)
     model.send(node, channel, number, taken=taken)
     return number
 
 
 def sent_to_group(model: Reference, node: int, group: str = "g") -> int:
-    number = model.number()
+    number = next(NUMBERS)
     model.group_send(node, group, number)
     return number
 
@@ -113,8 +118,8 @@ def test_normal_channel_has_left_when_the_call_returns(model: Reference) -> None
 def test_fence_settles_what_may_come(model: Reference) -> None:
     late = sent_to_group(model, 0)
     model.add(1, "g", "1a")
-    number = model.number()
-    model.fence(0, "1a", number)
+    number = next(NUMBERS)
+    model.put("1a", Entry(number, model.use(0)))
     model.received(1, "1a", number)
     model.fenced("1a", [0])
     with pytest.raises(Difference, match="not for it"):
@@ -196,8 +201,8 @@ def test_what_one_table_takes_along_is_lost_and_no_more(model: Reference) -> Non
     assert model.is_sure("jobs")
     model.lost(mail=False, told=False, jobs=False)
     assert model.is_sure("jobs")
-    sent_to_group(model, 0)
-    assert [entry.number for entry in model.entries["jobs"]] == [2]
+    late = sent_to_group(model, 0)
+    assert late not in [entry.number for entry in model.entries["jobs"]]
     model.lost(jobs=False, members=False)
     assert [entry.number for entry in model.entries["1a"] if entry.sure] == [GAP]
 

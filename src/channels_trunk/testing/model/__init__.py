@@ -6,8 +6,8 @@
 - `runner`: runs them on the nodes of a layer.
 """
 
-from channels_trunk.testing.model.allowances import Allowance
-from channels_trunk.testing.model.reference import Difference, Reference
+from channels_trunk.testing.model.allowances import Allowance, Difference
+from channels_trunk.testing.model.reference import Reference
 from channels_trunk.testing.model.stage import Engine, Loss
 from channels_trunk.testing.model.steps import (
     Add,

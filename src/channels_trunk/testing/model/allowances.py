@@ -1,8 +1,12 @@
-"""Where the documents leave open what a step comes to."""
+"""Where the documents leave open what a step comes to, and where they do not."""
 
 import enum
 
-__all__ = ["Allowance"]
+__all__ = ["Allowance", "Difference"]
+
+
+class Difference(AssertionError):
+    """The layer did what is not allowed."""
 
 
 class Allowance(enum.Enum):

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from channels_trunk.testing.layer import Message
+from channels_trunk.testing.model.allowances import Difference
 from channels_trunk.testing.model.ledger import ModelLedger, Sent
-from channels_trunk.testing.model.reference import Difference
 from channels_trunk.testing.model.stage import Loss, Stage
 from channels_trunk.testing.model.steps import (
     GROUPS,

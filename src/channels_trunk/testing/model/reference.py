@@ -5,19 +5,15 @@ the documents leave an outcome open, an Allowance is named; everything else has 
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import chain
 
-from channels_trunk.testing.model.steps import is_small, owner_of
+from channels_trunk.testing.model.allowances import Difference
+from channels_trunk.testing.model.steps import GAP, is_small, owner_of
 
-__all__ = ["GAP", "Difference", "Entry", "Reference"]
-
-GAP = 0
-"""The number of the gap event."""
-
-
-class Difference(AssertionError):
-    """The layer did what the reference does not allow."""
+__all__ = ["Entry", "Reference"]
 
 
 @dataclass(slots=True)
@@ -28,6 +24,8 @@ class Entry:
     sender: int
     group: str = ""
     sure: bool = True
+    in_window: bool = False
+    """Whether it counts for how many its sender may send that has not heard how much room there is."""
 
 
 class Reference:
@@ -35,33 +33,22 @@ class Reference:
 
     def __init__(self, nodes: int, *, small: int) -> None:
         self._small = small
-        self._numbers = 0
         self.lives = list(range(nodes))
         self.closed: set[int] = set()
         self.entries: dict[str, list[Entry]] = defaultdict(list)
         self.members: dict[str, set[str]] = defaultdict(set)
         self.listening: set[tuple[int, str]] = set()
-        self._taken: dict[str, set[int]] = defaultdict(set)
+        self.may_lose = False  # from then on a gap may be told at any time, be it late or once more
+        self._underway: dict[int | None, list[Entry]] = defaultdict(
+            list
+        )  # by node: what has perhaps not come there yet
         self._readers: dict[str, set[int]] = defaultdict(set)
-        self.may_lose = False
-        """Whether something was lost: who finds it out counts a gap, be it late, or once more."""
-        self._sent: list[Entry] = []  # to groups, as long as they may be on their way
-        # By sender and receiver: the newest message that the receiver had; by life: the newest when it opened.
-        self._seen: dict[tuple[int, int], int] = {}
-        self._born: dict[int, int] = defaultdict(int)
-        self._copy_of_jobs: dict[str, list[Entry]] = {}
-        self._copy_of_members: dict[str, set[str]] = {}
-
-    def number(self) -> int:
-        """Return the number of the next message."""
-        self._numbers += 1
-        return self._numbers
+        self._taken: set[tuple[str, int]] = set()
+        self._copy: tuple[dict[str, list[Entry]], dict[str, set[str]]] = ({}, {})
 
     def use(self, node: int) -> int:
-        """A node does something, which opens a closed one; return which life it has."""
-        if node in self.closed:
-            self.closed.discard(node)
-            self._born[self.lives[node]] = self._numbers
+        """A node does something, which opens it if it is closed; return which life it has."""
+        self.closed.discard(node)
         return self.lives[node]
 
     # --- messages in
@@ -72,47 +59,47 @@ class Reference:
 
     def send(self, node: int, channel: str, number: int, *, taken: bool | None) -> None:
         """A node sent a message to a channel; it was taken, or refused as the channel was full, or nobody tells."""
-        # What nobody tells may have been refused by a sender that hears late that there is room (Allowance.HEARS_LATE).
-        is_sure = not is_small(channel) or (owner_of(channel) in (None, node) and self.has_room(channel))
-        entry = Entry(number, self.use(node), sure=taken or is_sure)
-        is_full = self._is_full_for(entry, channel)
-        if owner_of(channel) in self.closed:  # Allowance.CLOSED
+        life, owner = self.use(node), owner_of(channel)
+        has_room, knows = self.has_room(channel), owner in (None, node)
+        held = self._arrived(channel)
+        if not knows:  # Allowance.WINDOWS
+            held = [e for e in self.entries[channel] if e.sender == life and e.in_window]
+        if owner in self.closed:  # Allowance.CLOSED
             return
-        if taken is False and self.has_room(channel):
+        if taken is False and has_room:
             raise Difference(f"node {node} was told for good that {channel} is full: {self.said(channel)}")
-        if taken and is_full:
+        if taken and self._is_full(channel, held):
             raise Difference(f"{channel} took message {number}, though it was full: {self.said(channel)}")
-        if taken is not False and not is_full:
-            self.entries[channel].append(entry)
+        if taken is not False and not self._is_full(channel, held):
+            # What nobody tells may have been refused, as a sender hears late that there is room (Allowance.HEARS_LATE).
+            is_sure = taken or not is_small(channel) or (knows and has_room)
+            self.put(channel, Entry(number, life, sure=is_sure, in_window=not knows))
 
-    def fence(self, node: int, channel: str, number: int) -> None:
-        """A node sent a message to a channel that is being received from, and that has room now or then."""
-        self.entries[channel].append(Entry(number, self.use(node)))
+    def put(self, channel: str, entry: Entry) -> None:
+        """A channel has room for a message, now or then."""
+        self.entries[channel].append(entry)
+        self._underway[owner_of(channel)].append(entry)
 
     def group_send(self, node: int, group: str, number: int) -> None:
         """A node sent a message to a group."""
-        self._sent.append(Entry(number, self.use(node), group))
+        entry = Entry(number, self.use(node), group)
         for channel in self.members[group]:
-            entry = replace(self._sent[-1], sure=self.has_room(channel))  # Allowance.FULL_MEMBER
-            if owner_of(channel) not in self.closed and not self._is_full_for(entry, channel):
-                self.entries[channel].append(entry)
+            if not self._is_full(channel, self._arrived(channel)):
+                self.entries[channel].append(replace(entry, sure=self.has_room(channel)))  # Allowance.FULL_MEMBER
+        for other in {*range(len(self.lives))} - self.closed:
+            self._underway[other].append(entry)
 
-    def _is_full_for(self, entry: Entry, channel: str) -> bool:
-        held = [held for held in self.entries[channel] if held.sure]
-        owner = owner_of(channel)
-        if owner is not None and not entry.group and entry.sender != self.lives[owner]:
-            # Allowance.WINDOWS; a window begins anew when its layer opens.
-            born = self._born[entry.sender]
-            held = [e for e in held if e.sender == entry.sender and not e.group and e.number > born]
-        elif owner is not None:
-            held = [held for held in held if not self._on_its_way(held, channel)]
+    def _is_full(self, channel: str, held: Iterable[Entry]) -> bool:
         listeners = sum(listened == channel for _, listened in self.listening)
-        return is_small(channel) and len(held) - listeners >= self._small
+        return is_small(channel) and sum(entry.sure for entry in held) - listeners >= self._small
 
-    def _on_its_way(self, entry: Entry, channel: str) -> bool:
-        """Whether a message may still be on its way to a process-specific channel's node."""
-        life = self.lives[owner_of(channel) or 0]
-        return entry.sender != life and entry.number > max(self._seen.get((entry.sender, life), 0), self._born[life])
+    def _arrived(self, channel: str) -> list[Entry]:
+        return [entry for entry in self.entries[channel] if not self._is_underway(entry, channel)]
+
+    def _is_underway(self, entry: Entry, channel: str) -> bool:
+        owner = owner_of(channel)
+        others = self._underway[owner] if owner is not None and entry.sender != self.lives[owner] else ()
+        return any(entry.number == other.number for other in others)
 
     # --- messages out
 
@@ -122,61 +109,51 @@ class Reference:
 
     def received(self, node: int, channel: str, number: int) -> None:
         """A node received this message."""
-        entries = self.entries[channel]
         self._readers[channel].add(node)
+        entries, owner = self.entries[channel], owner_of(channel)
         entry = next((entry for entry in entries if entry.number == number), None)
         if entry is None:
-            if number == GAP and self.may_lose:
-                return  # Allowance.LOST
-            word = "a second time" if number in self._taken[channel] else "which was not for it"
+            if number == GAP and self.may_lose:  # Allowance.LOST
+                return
+            word = "a second time" if (channel, number) in self._taken else "which was not for it"
             raise Difference(f"{channel} got message {number} {word}: {self.said(channel)}")
-        if owner_of(channel) is not None or len(self._readers[channel]) == 1:  # or Allowance.SEVERAL_READERS
-            self._leave_behind(channel, entry)
-        entries.remove(entry)
-        self._taken[channel].add(number)
-        if owner_of(channel) == node:
-            key = entry.sender, self.lives[node]
-            self._seen[key] = max(number, self._seen.get(key, 0))
-
-    def _leave_behind(self, channel: str, entry: Entry) -> None:
-        entries = self.entries[channel]
-        for before in entries[: entries.index(entry)]:
+        for before in entries[: entries.index(entry)] if self._is_in_order(channel) else ():
             if before.sender == entry.sender:
                 if before.sure:
-                    raise Difference(f"{channel} got {entry.number} before {before.number}: {self.said(channel)}")
+                    raise Difference(f"{channel} got {number} before {before.number}: {self.said(channel)}")
                 entries.remove(before)
+        entries.remove(entry)
+        self._taken.add((channel, number))
+        self._underway[owner] = [e for e in self._underway[owner] if e.sender != entry.sender or e.number > number]
+
+    def _is_in_order(self, channel: str) -> bool:
+        return owner_of(channel) is not None or len(self._readers[channel]) == 1  # Allowance.SEVERAL_READERS
 
     def fenced(self, channel: str, nodes: Iterable[int]) -> None:
         """What these nodes sent last to the channel has come, and so what they sent before came or will not."""
         lives = {self.lives[node] for node in nodes}
-        if owner_of(channel) is not None or len(self._readers[channel]) == 1:
+        if self._is_in_order(channel):
             self.entries[channel] = [e for e in self.entries[channel] if e.sure or e.sender not in lives]
 
     # --- groups
 
     def add(self, node: int, group: str, channel: str) -> None:
         """A node added a channel to a group."""
-        by = self.use(node)
-        if owner_of(channel) in self.closed or channel in self.members[group]:
-            return
-        self.members[group].add(channel)
-        if owner_of(channel) is not None:
-            known = self._taken[channel] | {entry.number for entry in self.entries[channel]}
-            late = [e for e in self._sent if e.group == group and e.sender != by and e.number not in known]
-            late = [replace(entry, sure=False) for entry in late if self._on_its_way(entry, channel)]  # Allowance.JOINS
-            self.entries[channel] = sorted([*self.entries[channel], *late], key=lambda entry: entry.number)
+        by, entries = self.use(node), self.entries[channel]
+        if owner_of(channel) not in self.closed and channel not in self.members[group]:
+            self.members[group].add(channel)
+            late = [e for e in self._underway[owner_of(channel)] if e.group == group and e.sender != by]
+            late = [e for e in late if self._is_underway(e, channel) and all(e.number != own.number for own in entries)]
+            entries += [replace(entry, sure=False) for entry in late]  # Allowance.JOINS
+            entries.sort(key=lambda entry: entry.number)
 
     def discard(self, node: int, group: str, channel: str) -> None:
         """A node took a channel out of a group."""
         by = self.use(node)
         self.members[group].discard(channel)
-        for entry in self.entries[channel] if owner_of(channel) is not None else ():
-            if entry.group == group and entry.sender != by and self._on_its_way(entry, channel):
+        for entry in self.entries[channel]:
+            if entry.group == group and entry.sender != by and self._is_underway(entry, channel):
                 entry.sure = False  # Allowance.LEAVES
-
-    def _leave_all(self, channels: Collection[str]) -> None:
-        for members in self.members.values():
-            members.difference_update(channels)
 
     # --- what befalls nodes and the engine
 
@@ -189,80 +166,75 @@ class Reference:
     def flush(self, node: int) -> None:
         """A node flushed."""
         self.use(node)
-        self.members.clear()
-        self._sent.clear()
-        self._empty(self.entries)
+        self._underway.clear()
+        self._end(self.entries, self.entries)
 
     def close(self, node: int) -> None:
         """A node closed its layer."""
         self.closed.add(node)
-        self._empty(self._own(node))
-        self._leave_all(self._own(node))
+        self._underway[node].clear()
+        self._end(self._of(node), self._of(node))
+        for entry in chain(*self.entries.values()):
+            entry.in_window = entry.in_window and entry.sender != self.lives[node]
 
     def replaced(self, node: int, *, killed: bool) -> None:
-        """Another node came in the place of this one."""
-        self.closed.discard(node)
+        """Another node came in the place of this one, and has none of its channels."""
         self.listening = {(listener, channel) for listener, channel in self.listening if listener != node}
-        for channel in self._own(node):
-            self.renamed(channel)
+        self.close(node)
+        self.use(node)
         if killed:  # Allowance.READER_KILLED
             self._doubt(channel for channel, readers in self._readers.items() if node in readers)
         self.lives[node] = max(self.lives) + 1
-        self._born[self.lives[node]] = self._numbers
 
     def renamed(self, channel: str) -> None:
-        """The name stands for another channel, or for none."""
-        self.entries[channel], self._taken[channel] = [], set()
+        """The name stands for another channel."""
         self.listening = {(node, listened) for node, listened in self.listening if listened != channel}
-        self._leave_all({channel})
+        self._end({channel}, {channel})
 
     def expired(self) -> None:
         """So much time passed that every message is too old; nobody listens, and each channel was fenced."""
-        self._leave_all({name for name in self.entries if owner_of(name) is not None and self.is_sure(name)})
-        self._sent.clear()
-        self._empty(self.entries)
+        unread = {name for name in self.entries if owner_of(name) is not None and self.is_sure(name)}
+        self._underway.clear()
+        self._end(self.entries, unread)
+
+    def gap_told(self) -> None:
+        """A node counted a gap when its connection was lost: a job that it was about to take may be lost."""
+        self.may_lose = True
+        self._doubt(self._of(None))
 
     def lost(self, *, mail: bool = True, told: bool = True, jobs: bool = True, members: bool = True) -> None:
         """The engine lost this; if it is `told`, every node has noticed (Allowance.LOST)."""
         self.may_lose = True
-        normal = {name for name in {*self.entries, *set().union(*self.members.values())} if owner_of(name) is None}
-        if members:
-            self._leave_all(normal)
-        if jobs:
-            self._empty(normal)
-        for channel in {*self.entries} - normal if mail else ():
-            for entry in self.entries[channel]:
-                entry.sure = entry.sure and not self._on_its_way(entry, channel)
-        for channel in set().union(*self.members.values()) - normal if told else ():
-            self.entries[channel].append(Entry(GAP, -1, sure=self.has_room(channel)))
+        normal = self._of(None)
+        self._end(normal if jobs else (), normal if members else ())
+        for channel in {*self.entries} - normal:
+            for entry in self.entries[channel] if mail else ():
+                entry.sure = entry.sure and not self._is_underway(entry, channel)
+            if told and any(channel in members for members in self.members.values()):
+                self.entries[channel].append(Entry(GAP, -1, sure=self.has_room(channel)))
 
     def copied(self) -> None:
-        """Somebody copied what the engine holds: jobs that nobody claimed, and memberships."""
-        self._copy_of_jobs = {c: list(e) for c, e in self.entries.items() if owner_of(c) is None}
-        self._copy_of_members = {g: {c for c in m if owner_of(c) is None} for g, m in self.members.items()}
+        """Somebody copied what the engine holds."""
+        self._copy = deepcopy((self.entries, self.members))
 
     def restored(self) -> None:
         """Behind lost(): the copy is in place."""
-        for channel, entries in self._copy_of_jobs.items():
+        for channel in self._of(None):
+            entries = self._copy[0].get(channel, ())
             self.entries[channel] += [replace(e, sender=-1, sure=False) for e in entries]  # Allowance.RESTORED
-        for group, members in self._copy_of_members.items():
-            self.members[group] |= members
+            for group, members in self._copy[1].items():
+                self.members[group] |= {channel} & members
 
-    def gap_told(self) -> None:
-        """A node counted a gap when its connection was lost: a job that it was about to take may be lost."""
-        self._doubt(name for name in self.entries if owner_of(name) is None)  # Allowance.LOST
-        self.may_lose = True
+    def _of(self, node: int | None) -> set[str]:
+        return {name for name in self.entries if owner_of(name) == node}
 
-    def _own(self, node: int) -> set[str]:
-        return {name for name in {*self.entries, *set().union(*self.members.values())} if owner_of(name) == node}
-
-    def _empty(self, channels: Iterable[str]) -> None:
-        listened = {channel for _, channel in self.listening}
-        for channel in channels:
-            if channel in listened:
-                self._doubt([channel])  # Allowance.RECEIVED_BEFORE
-            else:
-                self.entries[channel].clear()
+    def _end(self, channels: Iterable[str], members: Iterable[str]) -> None:
+        """These channels are empty, and these are in no group."""
+        for group in self.members.values():
+            group.difference_update(members)
+        self._doubt(channels)  # Allowance.RECEIVED_BEFORE
+        for channel in {*channels} - {channel for _, channel in self.listening}:
+            self.entries[channel].clear()
 
     def _doubt(self, channels: Iterable[str]) -> None:
         for channel in channels:

@@ -1,14 +1,17 @@
 """Runs programmes on the nodes of one layer, and holds each step against the reference."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 
 from channels_trunk.testing.layer import Message
+from channels_trunk.testing.model.allowances import Difference
 from channels_trunk.testing.model.at_once import RunAtOnce
-from channels_trunk.testing.model.reference import GAP, Difference, Reference
+from channels_trunk.testing.model.reference import Entry, Reference
 from channels_trunk.testing.model.stage import GAP_EVENT, SMALL, Loss, Stage
 from channels_trunk.testing.model.steps import (
+    GAP,
     GROUPS,
     Add,
     Close,
@@ -72,6 +75,7 @@ class Run:
         self._tag = stage.rig.name(tag)
         self._reference = Reference(len(stage.nodes), small=SMALL)
         self._names: dict[str, str] = {}
+        self._numbers = itertools.count(1)
         self._restore: Callable[[], object] | None = None
         self.since = time.monotonic()
         """When the last message expired."""
@@ -195,7 +199,7 @@ class Run:
     async def _send(self, step: Send) -> None:
         addressed, numbers = [], []
         for target in step.to:
-            numbers.append(self._reference.number())
+            numbers.append(next(self._numbers))
             addressed.append((target in GROUPS, await self._name(target), _message(numbers[-1])))
         outcomes = await self._node(step.node).call("send_each", addressed, how=step.how)
         for target, number, taken in zip(step.to, numbers, outcomes, strict=True):
@@ -239,7 +243,7 @@ class Run:
     async def _fence(self, node: int, channel: str) -> None:
         """Have every node send a message to the channel: what it sent before has come by then, or will not."""
         senders = self._awake()
-        numbers = {self._reference.number(): sender for sender in senders}
+        numbers = {next(self._numbers): sender for sender in senders}
         receiving = self._node(node).start(
             "receive_until", await self._name(channel), list(numbers), within=self._stage.within
         )
@@ -257,7 +261,7 @@ class Run:
     async def _send_fence(self, node: int, channel: str, number: int) -> None:
         if not await self._send_patiently(node, channel, number):
             raise Difference(f"node {node} was told for good that {channel} is full")
-        self._reference.fence(node, channel, number)
+        self._reference.put(channel, Entry(number, self._reference.use(node)))
 
     async def _stop_all(self, *, channel: str | None = None, node: int | None = None) -> None:
         for listener, listened in sorted(self._reference.listening):

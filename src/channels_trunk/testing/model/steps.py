@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 __all__ = [
+    "GAP",
     "GROUPS",
     "Add",
     "Close",
@@ -28,6 +29,8 @@ __all__ = [
     "owner_of",
 ]
 
+GAP = 0
+"""The number of the gap event; those of messages begin with 1."""
 GROUPS = ("g", "h")
 
 How = Literal["one by one", "in one tick", "on commit", "blocking"]

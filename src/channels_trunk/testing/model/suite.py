@@ -9,8 +9,8 @@ from typing import ClassVar
 import pytest
 
 from channels_trunk.testing.features import Features, LayerUnderTest
+from channels_trunk.testing.model.allowances import Difference
 from channels_trunk.testing.model.programmes import Scope, draw_programme, shrunk
-from channels_trunk.testing.model.reference import Difference
 from channels_trunk.testing.model.runner import run_programme
 from channels_trunk.testing.model.stage import Engine, Stage
 from channels_trunk.testing.model.steps import Copy, Cut, Lose, Programme, Restore
