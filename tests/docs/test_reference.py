@@ -202,7 +202,7 @@ def test_methods_of_the_layer() -> None:
     # What is for the layers' own classes, and for the checks.
     inner = {"extensions", "options", "sync", "find_settings", "is_in_memory"}
     inner |= {"survey", "examine", "place", "encryption_keys", "crosses_processes", "stays_in_process"}
-    inner |= {"database_alias", "needs_migrations", "file", "find_pooler", "schema_script"}
+    inner |= {"database_alias", "database_name", "needs_migrations", "file", "find_pooler", "schema_script"}
     assert documented == public - inner
 
 

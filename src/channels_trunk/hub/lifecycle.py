@@ -141,6 +141,11 @@ class Lifecycle(Condition):
         io.join(timeout)
         self._drop_everything()
 
+    def retire(self, error: ChannelLayerError) -> None:
+        """Close for good, and raise this in whoever waits to receive."""
+        self.close_blocking()
+        self._tell_receivers(error)
+
     def hold(self) -> None:
         """Before a fork: nobody is in the transport while the process is copied."""
         self._held = self.publisher.exclusive.acquire(timeout=_HOLD_TIMEOUT)

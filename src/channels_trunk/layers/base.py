@@ -13,6 +13,7 @@ from channels.layers import BaseChannelLayer
 from channels_trunk.aside import WITHIN, Within
 from channels_trunk.codec import Codec
 from channels_trunk.codec.encryption import make_cipher
+from channels_trunk.exceptions import ChannelLayerError
 from channels_trunk.health import Health
 from channels_trunk.hub import Hub, HubOptions, MustWait, Refused
 from channels_trunk.names import check_channel, check_group, new_node_id
@@ -26,6 +27,7 @@ from .forking import watch_forks
 from .on_commit import OnCommit
 from .resilience import Resilience
 from .sync import SyncChannelLayer
+from .test_databases import refuse_if_dropped, watch_test_databases
 
 __all__ = ["TrunkChannelLayer", "new_future"]
 
@@ -65,6 +67,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         self._making = threading.RLock()
         self._made: Hub | None = None  # guarded by _making
         watch_forks(self)
+        watch_test_databases(self)
 
     @property
     def _hub(self) -> Hub:
@@ -74,6 +77,7 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         # At the first use: until then a test run may change which database the settings name.
         with self._making:
             if self._made is None:
+                refuse_if_dropped(self)
                 hub = self._new_hub()
                 if self._made is None:
                     self._made = hub
@@ -114,6 +118,17 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         if hub is not None:
             self._finalizer.detach()
             hub.abandon()
+
+    def _let_go(self) -> None:
+        """Close, as Django is about to copy or drop the database; the next call finds out anew where the engine is."""
+        with self._making:
+            hub, self._made = self._made, None
+        if hub is not None:
+            self._finalizer.detach()
+            with Within():
+                hub.retire(
+                    ChannelLayerError("the layer was closed: Django has made, copied or dropped a test database")
+                )
 
     # --- the channel layer API
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from channels_trunk.exceptions import OptionsError
 from channels_trunk.findings import Finding
@@ -24,7 +23,7 @@ from channels_trunk.transports.memory import survey as survey_memory
 from .base import TrunkChannelLayer
 from .django_databases import is_memory_name, require_alias
 from .files import LayerFile
-from .sqlite import is_test_run
+from .test_databases import database_name, refuse_if_forbidden
 
 __all__ = ["DatabaseChannelLayer"]
 
@@ -61,7 +60,12 @@ class DatabaseChannelLayer(TrunkChannelLayer):
             return MemoryTransport(self._name_in_memory())
         _require_app(self._where)
         is_awaited = _AskWeakly(self)
-        return DatabaseTransport(lambda: find_settings(values, is_awaited))
+
+        def settings() -> DatabaseSettings:
+            refuse_if_forbidden(alias)
+            return find_settings(values, is_awaited)
+
+        return DatabaseTransport(settings)
 
     def survey(self) -> Survey | None:
         """What the tables hold. Raises TransportUnavailable."""
@@ -80,6 +84,10 @@ class DatabaseChannelLayer(TrunkChannelLayer):
         """The option `database`."""
         return self.database
 
+    def database_name(self) -> str | None:
+        """The alias's."""
+        return str(database_name(self.database) or "")
+
     def needs_migrations(self) -> bool:
         """Its tables are models, unless they are in memory."""
         return not is_in_memory(self.database)
@@ -88,7 +96,7 @@ class DatabaseChannelLayer(TrunkChannelLayer):
         """The database, if it is SQLite."""
         if connections[self.database].vendor != "sqlite" or is_in_memory(self.database):
             return None
-        return LayerFile(os.path.abspath(_database_name(self.database)))
+        return LayerFile(os.path.abspath(database_name(self.database)))
 
     def examine(self) -> Iterable[Finding]:
         """Say what will keep the layer from working in its database."""
@@ -138,8 +146,6 @@ def find_settings(values: Mapping[str, Any], is_awaited: Callable[[], bool]) -> 
         auto_trim=values["auto_trim"],
         polling_interval=values["polling_interval"],
         polling_idle_timeout=values["polling_idle_timeout"],
-        # Only there does somebody drop the database while it is in use: and only PostgreSQL refuses.
-        lets_go=connections[alias].vendor == "postgresql" and _is_test_database(alias),
         is_a_file=connections[alias].vendor == "sqlite",
     )
 
@@ -147,7 +153,7 @@ def find_settings(values: Mapping[str, Any], is_awaited: Callable[[], bool]) -> 
 def _own_entry(alias: str) -> dict[str, Any]:
     """The entry of DATABASES as the layer's own connection needs it."""
     connection = connections[alias]
-    entry = {**connection.settings_dict, "NAME": _database_name(alias), "AUTOCOMMIT": True}
+    entry = {**connection.settings_dict, "NAME": database_name(alias), "AUTOCOMMIT": True}
     options = entry["OPTIONS"] = copy.copy(connection.settings_dict["OPTIONS"])
     if connection.vendor == "sqlite":
         # A deferred transaction that begins to write may find that it has read what is stale, and fail.
@@ -168,34 +174,9 @@ def _own_entry(alias: str) -> dict[str, Any]:
     return entry
 
 
-def _database_name(alias: str) -> Any:
-    """The name of a Django database; in a test run the test database's, never the real one's.
-
-    Where ChannelsLiveServerTestCase starts its server in a new process, only the default database is set to its test
-    name there; the test names of others have to be worked out.
-    """
-    settings = connections[alias].settings_dict
-    name = settings["NAME"]
-    if not name or alias == DEFAULT_DB_ALIAS or not is_test_run():
-        return name
-    test_name = settings["TEST"].get("NAME")
-    if connections[alias].vendor == "sqlite":
-        # Without a name of its own, the test database is in memory.
-        test_name, plain = test_name or ":memory:", os.path.splitext(os.fspath(test_name or ""))[0]
-        return name if is_memory_name(name) or (plain and os.fspath(name).startswith(plain)) else test_name
-    test_name = test_name or TEST_DATABASE_PREFIX + name
-    # Parallel runs add a number to the test name: then Django has set this one, too.
-    return name if name.startswith((TEST_DATABASE_PREFIX, test_name)) else test_name
-
-
-def _is_test_database(alias: str) -> bool:
-    name, test_name = str(_database_name(alias)), connections[alias].settings_dict["TEST"].get("NAME")
-    return name.startswith(test_name or TEST_DATABASE_PREFIX)
-
-
 def is_in_memory(alias: str) -> bool:
     """Whether the database is a SQLite database in memory, which is its process's alone."""
-    return connections[alias].vendor == "sqlite" and is_memory_name(_database_name(alias))
+    return connections[alias].vendor == "sqlite" and is_memory_name(database_name(alias))
 
 
 def _require_engine(alias: str, where: str) -> None:

@@ -33,6 +33,13 @@ class Examined:
         """The alias in DATABASES that the layer is in; None if it is in none of them."""
         return None
 
+    def database_name(self) -> str | None:
+        """The name of the database that it is in or beside, by the settings as they are now; None if it is in none.
+
+        In a test run, what Django does with the test database of that name concerns the layer.
+        """
+        return None
+
     def needs_migrations(self) -> bool:
         """Whether `manage.py migrate` makes its tables, in the database of that alias."""
         return False

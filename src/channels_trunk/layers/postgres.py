@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from channels_trunk.exceptions import OptionsError, TransportUnavailable
 from channels_trunk.findings import Finding
@@ -15,7 +14,7 @@ from channels_trunk.transports.base import Transport
 
 from .base import TrunkChannelLayer
 from .django_databases import require_alias
-from .sqlite import is_test_run
+from .test_databases import database_name, keep_off_the_real_one
 
 try:
     import psycopg
@@ -142,8 +141,14 @@ class PostgresChannelLayer(TrunkChannelLayer):
 
     def _make_transport(self, values: dict[str, Any]) -> Transport:
         # Not a method: a transport that held the layer would keep it from being dropped.
-        where = self._where
-        return PostgresTransport(lambda: find_settings(values, where))
+        where, alias = self._where, self.database_alias()
+
+        def settings() -> PostgresSettings:
+            if alias is not None:
+                keep_off_the_real_one(alias)
+            return find_settings(values, where)
+
+        return PostgresTransport(settings)
 
     def find_postgres(self) -> PostgresSettings:
         """What the options and Django's settings say about the database, now; no I/O."""
@@ -161,6 +166,14 @@ class PostgresChannelLayer(TrunkChannelLayer):
         """The option `database`, or the default; None where other options say where the server is."""
         elsewhere = self._values["dsn"] is not None or _has_keys(self._values)
         return None if elsewhere else self._values["database"] or DEFAULT_DB_ALIAS
+
+    def database_name(self) -> str | None:
+        """By the alias, the DSN or NAME."""
+        if (alias := self.database_alias()) is not None:
+            return str(database_name(alias) or "")
+        if self._values["dsn"] is not None:
+            return str(psycopg.conninfo.conninfo_to_dict(self._values["dsn"]).get("dbname") or "")
+        return self._values["NAME"] or ""
 
     def survey(self) -> Survey | None:
         """What the tables hold; None if they are not there. Raises TransportUnavailable."""
@@ -254,12 +267,8 @@ def _params_of_alias(alias: str | None, where: str) -> dict[str, Any]:
         raise TransportUnavailable(
             f"the parameters of the database {alias!r} are not to be had: {type(error).__name__}"
         ) from error
-    name = connection.settings_dict["NAME"]
-    if name and alias != DEFAULT_DB_ALIAS and is_test_run():
-        # Where ChannelsLiveServerTestCase starts its server in a new process, only the default database is set to its
-        # test name there.
-        test_name = connection.settings_dict["TEST"].get("NAME") or TEST_DATABASE_PREFIX + name
-        params["dbname"] = name if name.startswith((TEST_DATABASE_PREFIX, test_name)) else test_name
+    if (name := database_name(alias)) != connection.settings_dict["NAME"]:
+        params["dbname"] = name
     return params
 
 

@@ -3,10 +3,10 @@
 import os
 import re
 from collections.abc import Hashable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from channels_trunk.exceptions import OptionsError
 from channels_trunk.findings import Finding
@@ -17,11 +17,13 @@ from channels_trunk.transports.memory import MemoryTransport
 from channels_trunk.transports.memory import survey as survey_memory
 from channels_trunk.transports.sqlite import SQLiteSettings, SQLiteTransport
 from channels_trunk.transports.sqlite.connection import MINIMUM_SQLITE
+from channels_trunk.transports.sqlite.doorbell import remove_sockets
 from channels_trunk.transports.sqlite.examination import examine, survey, vacuum
 
 from .base import TrunkChannelLayer
 from .django_databases import has_tables, is_memory_name, require_alias
 from .files import LayerFile
+from .test_databases import clean_after, database_name, is_test_run, keep_off_the_real_one
 
 __all__ = ["SQLiteChannelLayer"]
 
@@ -81,7 +83,13 @@ class SQLiteChannelLayer(TrunkChannelLayer):
         if self.is_in_memory():
             # Other processes cannot see such a database, nor can they see this.
             return MemoryTransport(self._name_in_memory())
-        return SQLiteTransport(lambda: find_settings(values))
+
+        def settings() -> SQLiteSettings:
+            if values["path"] is None:
+                keep_off_the_real_one(values["database"] or DEFAULT_DB_ALIAS)
+            return find_settings(values)
+
+        return SQLiteTransport(settings)
 
     def find_settings(self) -> SQLiteSettings:
         """What the options and Django's settings say about the file, now; no I/O."""
@@ -110,6 +118,12 @@ class SQLiteChannelLayer(TrunkChannelLayer):
         """The option `database`."""
         alias: str | None = self._values["database"]
         return alias
+
+    def database_name(self) -> str | None:
+        """The alias's, or what `path` says; else the default database's."""
+        if self._values["path"] is not None:
+            return str(self._values["path"])
+        return str(database_name(self._values["database"] or DEFAULT_DB_ALIAS))
 
     def file(self) -> LayerFile | None:
         """The file, and whether the application writes to it as well."""
@@ -161,29 +175,17 @@ def own_file_beside(database: str) -> str:
     return f"{stem}.channels{extension or '.sqlite3'}"
 
 
-def database_name(alias: str) -> str:
-    """The file of a Django database; in a test run the test database's, never the real one's.
-
-    Where ChannelsLiveServerTestCase starts its server in a new process, only the default database is set to its test
-    name there; the test names of others have to be worked out.
-    """
-    settings = connections[alias].settings_dict
-    name: str = os.fspath(settings["NAME"])
-    test_name = settings["TEST"].get("NAME")
-    if alias == DEFAULT_DB_ALIAS or not test_name or not is_test_run():
-        return name
-    # Parallel runs add a number to the test name: then Django has set this one, too.
-    test_file: str = os.fspath(test_name)
-    return name if name.startswith(os.path.splitext(test_file)[0]) else test_file
+def _remove_left_behind(name: str) -> None:
+    """After a test run: what its processes that were killed have left of this database, and of the file beside it."""
+    remove_sockets(os.path.abspath(name))
+    own_file = own_file_beside(name)
+    remove_sockets(own_file)
+    for path in (own_file, f"{own_file}-wal", f"{own_file}-shm"):
+        with suppress(OSError):
+            os.unlink(path)
 
 
-def is_test_run() -> bool:
-    """Whether Django has put test databases in the places of the real ones."""
-    settings = connections[DEFAULT_DB_ALIAS].settings_dict
-    name, test_name = os.fspath(settings["NAME"] or ""), settings["TEST"].get("NAME")
-    if test_name:
-        return name.startswith(os.path.splitext(os.fspath(test_name))[0])
-    return os.path.basename(name).startswith(TEST_DATABASE_PREFIX)
+clean_after(_remove_left_behind)
 
 
 def _require_sqlite(alias: str | None, where: str) -> None:

@@ -179,6 +179,9 @@ OF_OTHERS = {
     "a message that is larger than the engine takes": "../../faults/test_too_large.py",
     "the engine takes connections and does not answer": "../../faults/test_hanging_calls.py",
     "a URL of PostgreSQL without psycopg": "../../unit/test_config.py",
+    "a test that may not use the database": "../test_runs/runs.py",
+    "the layer is used after the tests": "../../unit/test_test_databases.py",
+    "somebody waits in `receive()` when it is dropped": "../../unit/test_test_databases.py",
 }
 
 

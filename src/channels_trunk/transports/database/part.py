@@ -30,8 +30,6 @@ _SOON = 0.1
 _QUEUE_CHECK = 1.0
 # What is written and read before maintenance comes ahead of its time. Bytes.
 _BUSTLE = 2 * 1024 * 1024
-# In a test run the connection is let go of when nothing has happened for so long, and made again so often. Seconds.
-_LET_GO_AFTER = 1.0
 _AFTER_ERROR = 1.0
 # A node that rests looks only so often: others may ask it something.
 _RESTING_LOOK = 1.0
@@ -177,9 +175,6 @@ class Part:
             return _AFTER_ERROR
         if more:
             return 0.0
-        if self._settings.lets_go and self._pace.quiet_for(now) > _LET_GO_AFTER:
-            self._session.let_go()
-            return _LET_GO_AFTER
         return self._pace.wait()
 
     def _is_current(self, head: Head) -> bool:

@@ -196,11 +196,6 @@ class Session:
         if self._connection is not None:
             self._connection.close_if_unusable_or_obsolete()
 
-    def let_go(self) -> None:
-        """Close the connection until it is needed again."""
-        if self._connection is not None:
-            self._connection.close()
-
     def end(self) -> None:
         """Close the connection for good."""
         connection, self._connection = self._connection, None

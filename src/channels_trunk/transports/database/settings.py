@@ -19,9 +19,6 @@ class DatabaseSettings:
     auto_trim: bool = True
     polling_interval: float = 0.025
     polling_idle_timeout: float = 1800.0
-    lets_go: bool = False
-    """Do without a connection between looks while nothing happens: somebody may want to drop the database."""
-
     is_a_file: bool = False
     """All processes that use it are on one machine."""
 

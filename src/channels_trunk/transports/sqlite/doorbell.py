@@ -15,7 +15,7 @@ from enum import Enum, auto
 from functools import partial
 
 from channels_trunk.file_systems import file_identity
-from channels_trunk.names import is_node_id
+from channels_trunk.names import is_node_id, new_node_id
 
 from . import parcels
 from .rings import PLAIN_RING, Parcel, Post
@@ -24,7 +24,7 @@ with suppress(ImportError):  # Windows has neither, nor the sockets that they wo
     from fcntl import ioctl
     from termios import FIONREAD
 
-__all__ = ["Doorbell", "Rung", "remove_socket"]
+__all__ = ["Doorbell", "Rung", "remove_socket", "remove_sockets"]
 
 # sockaddr_un holds 107 bytes and a zero.
 _LONGEST = 107
@@ -345,6 +345,15 @@ def remove_socket(address: str) -> None:
     if _is_socket(address):
         with suppress(OSError):  # gone already
             os.unlink(address)
+
+
+def remove_sockets(database: str) -> None:
+    """Remove the sockets beside a database whose processes are gone."""
+    doorbell = Doorbell(database, new_node_id())
+    doorbell.open()  # only who has one can tell
+    for address in doorbell.orphans(()):
+        remove_socket(address)
+    doorbell.close()
 
 
 def _is_socket(address: str) -> bool:
