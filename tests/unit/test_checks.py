@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from channels_trunk.apps import ChannelsTrunkConfig
 from channels_trunk.checks import check_channel_layers, entries, files
-from channels_trunk.layers import django_databases, sqlite
+from channels_trunk.layers import django_databases, sqlite, test_databases
 
 MEMORY = "channels_trunk.layers.MemoryChannelLayer"
 SQLITE = "channels_trunk.layers.SQLiteChannelLayer"
@@ -57,6 +57,7 @@ def databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeConnection
     )
     monkeypatch.setattr(sqlite, "connections", found)
     monkeypatch.setattr(django_databases, "connections", found)
+    monkeypatch.setattr(test_databases, "connections", found)
     return found
 
 

@@ -1,6 +1,8 @@
 """The hubs of this process that have a thread: they are closed at its end, and stand still while it is forked."""
 
 import atexit
+import os
+import sys
 import weakref
 from typing import TYPE_CHECKING
 
@@ -16,11 +18,18 @@ _CLOSE_WITHIN = 2.0
 _alive: "weakref.WeakSet[Lifecycle]" = weakref.WeakSet()
 # The hubs of the parent process, in a child: never freed, because freeing them would close what the parent uses.
 _graveyard: list["Lifecycle"] = []
+_finalized_in = 0  # the process that multiprocessing was told of
 
 
 def began(hub: "Lifecycle") -> None:
     """It has a thread from now on."""
+    global _finalized_in
     _alive.add(hub)
+    if _finalized_in != os.getpid():
+        _finalized_in = os.getpid()
+        # What multiprocessing has forked ends without atexit, and began without the finalizers of its parent.
+        if (multiprocessing := sys.modules.get("multiprocessing.util")) is not None:
+            multiprocessing.Finalize(None, _close_all, exitpriority=0)
 
 
 def ended(hub: "Lifecycle") -> None:

@@ -23,7 +23,7 @@ from channels_trunk.transports.sqlite.examination import examine, survey, vacuum
 from .base import TrunkChannelLayer
 from .django_databases import has_tables, is_memory_name, require_alias
 from .files import LayerFile
-from .test_databases import clean_after, database_name, is_test_run, keep_off_the_real_one
+from .test_databases import clean_after, database_name, keep_off_the_real_one
 
 __all__ = ["SQLiteChannelLayer"]
 
@@ -155,7 +155,7 @@ def find_settings(values: Mapping[str, Any]) -> SQLiteSettings:
     alias = values["database"]
     if alias is None:
         path = own_file_beside(database_name(DEFAULT_DB_ALIAS))
-        return SQLiteSettings(path, remove_when_last=is_test_run(), **own)
+        return SQLiteSettings(path, **own)
     options = connections[alias].settings_dict["OPTIONS"]
     mode = str(options.get("transaction_mode") or "IMMEDIATE").upper()
     return SQLiteSettings(

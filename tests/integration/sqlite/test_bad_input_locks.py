@@ -156,10 +156,10 @@ async def test_a_node_signs_off_though_somebody_has_the_lock_for_a_moment(
     attempts = 0
     leave = Upkeep.leave
 
-    def noted(upkeep: Upkeep) -> bool:
+    def noted(upkeep: Upkeep) -> None:
         nonlocal attempts
         attempts += 1
-        return leave(upkeep)
+        leave(upkeep)
 
     monkeypatch.setattr(Upkeep, "leave", noted)
     monkeypatch.setattr(transport, "_SIGN_OFF_TRIES", 1000)

@@ -57,6 +57,16 @@ class Sends(TestCase):
             layer.sync.send("note", {"type": "hello"})
             assert layer.sync.receive("note", timeout=20) == {"type": "hello"}
 """
+# The layers of the settings that are changed for a while are dropped with them.
+OVERRIDDEN = """
+from django.conf import settings
+from django.test import override_settings
+from site_cases import Sends
+
+@override_settings(CHANNEL_LAYERS={**settings.CHANNEL_LAYERS})
+class Overridden(Sends):
+    pass
+"""
 # In two classes, as each process of a parallel run takes whole classes.
 TWO = """
 import os
@@ -135,6 +145,7 @@ FILES = {
     "site_asgi.py": ASGI,
     "site_cases.py": ONE,
     "site_more_cases.py": TWO,
+    "site_overridden_cases.py": OVERRIDDEN,
     "site_live_cases.py": LIVE,
     "site_early_cases.py": EARLY,
     "site_simple_cases.py": SIMPLE,
@@ -145,9 +156,11 @@ FILES = {
 class Run:
     """A project with these databases and layers, in an empty folder."""
 
-    def __init__(self, folder: Path, databases: Mapping[str, Any], layers: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, databases: Mapping[str, Any], layers: Mapping[str, Any], *, settings: str = ""
+    ) -> None:
         environment = {"SITE_DATABASES": json.dumps(databases), "SITE_LAYERS": json.dumps(layers)}
-        self._project = Project.tiny(folder, settings=SETTINGS, environment=environment)
+        self._project = Project.tiny(folder, settings=SETTINGS + settings, environment=environment)
         for name, text in FILES.items():
             self._project.write(name, text)
         self.given = set(os.listdir(folder))

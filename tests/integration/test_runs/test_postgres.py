@@ -65,7 +65,7 @@ def run(site: Site, tmp_path: Path) -> Run:
 
 class TestModes:
     def test_one_test_case(self, run: Run, site: Site) -> None:
-        assert "Ran 1 test" in run.manage("site_cases")
+        assert "Ran 2 tests" in run.manage("site_cases", "site_overridden_cases.Overridden")
         assert site.test_databases() == []
 
     @pytest.mark.parametrize("start_method", ["fork", "spawn"])

@@ -1,6 +1,7 @@
 """A test run on SQLite leaves no file and no socket behind, however its processes end."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,23 +17,34 @@ LAYERS = {
 }
 
 
+def databases_in(folder: Path) -> dict[str, Any]:
+    # Where it is in WAL mode, Django copies the file alone, and so an empty one.
+    entry = sqlite_entry(folder / "real.sqlite3", init_command="")
+    return {"default": {**entry, "TEST": {"NAME": str(folder / "test.sqlite3")}}}
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    # Where it is in WAL mode, Django copies the file alone, and so an empty one.
-    entry = sqlite_entry(tmp_path / "real.sqlite3", init_command="")
-    return Run(tmp_path, {"default": {**entry, "TEST": {"NAME": str(tmp_path / "test.sqlite3")}}}, LAYERS)
+    return Run(tmp_path, databases_in(tmp_path), LAYERS)
 
 
 def test_one_test_case(run: Run) -> None:
-    assert "Ran 1 test" in run.manage("site_cases")
+    assert "Ran 2 tests" in run.manage("site_cases", "site_overridden_cases.Overridden")
     assert run.left_behind() == set()
 
 
 def test_in_parallel(run: Run) -> None:
-    """The processes of the pool end without atexit."""
     output = run.manage("--parallel=2", "site_cases", "site_more_cases", start_method="fork")
     assert "Cloning" in output
     assert run.left_behind() == set()
+
+
+def test_in_parallel_without_the_app(tmp_path: Path) -> None:
+    """Only the processes of the pool know the layer: they leave in order, though they end without atexit."""
+    settings = "INSTALLED_APPS = ['channels']\nDATABASE_ROUTERS = []"
+    run = Run(tmp_path, databases_in(tmp_path), {"default": LAYERS["default"]}, settings=settings)
+    run.manage("--parallel=2", "site_cases", "site_more_cases", start_method="fork")
+    assert run.left_behind() == {"test_1.channels.sqlite3", "test_2.channels.sqlite3"}
 
 
 def test_kept(run: Run) -> None:

@@ -45,8 +45,6 @@ class SQLiteSettings(NamedTuple):
     transaction_mode: str = "IMMEDIATE"
     auto_trim: bool = True
     polling_interval: float = 0.1
-    remove_when_last: bool = False
-    """Delete the file when the last node leaves (a test database's)."""
 
 
 def check_file(path: str) -> None:

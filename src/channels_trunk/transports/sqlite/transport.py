@@ -180,12 +180,11 @@ class SQLiteTransport(EmbeddedTransport):
 
     def _close(self, *, leave: bool) -> None:
         opened, self._open = self._open, None
-        last = False
         if opened is not None:
             reader = opened.reader
             self._place = None if leave else (reader.position, reader.mark, opened.upkeep.identity)
             if leave:
-                last = _sign_off(opened.upkeep)
+                _sign_off(opened.upkeep)
             for part in (opened.reader, opened.writer, opened.upkeep):
                 part.close()
             self._forsaken = not leave and opened.writer.newest > opened.confirmed
@@ -193,7 +192,7 @@ class SQLiteTransport(EmbeddedTransport):
             self._doorbell.close()
             self._doorbell = None
         if leave and opened is not None:
-            _clear_up(self._settings, last=last)
+            _clear_up(self._settings.path)
 
     def hold(self) -> None:
         """Wait until no thread is inside SQLite: its locks would be copied as they are, held by nobody."""
@@ -372,22 +371,19 @@ class SQLiteTransport(EmbeddedTransport):
         raise failure from error
 
 
-def _sign_off(upkeep: Upkeep) -> bool:
-    """Leave, whoever has locked the file for a moment; whether this was the last node."""
+def _sign_off(upkeep: Upkeep) -> None:
+    """Leave, whoever has locked the file for a moment."""
     with suppress(sqlite3.Error):
         upkeep.clear_up()
     for _ in range(_SIGN_OFF_TRIES):
         with suppress(sqlite3.Error):
-            return upkeep.leave()
-    return False
+            upkeep.leave()
+            return
 
 
-def _clear_up(settings: SQLiteSettings, *, last: bool) -> None:
-    """Leave no file behind that nobody needs: a test's database, or what belonged to one that was deleted."""
-    if last and settings.remove_when_last:
-        with suppress(OSError):
-            os.unlink(settings.path)
-    if not os.path.exists(settings.path):
+def _clear_up(path: str) -> None:
+    """Leave nothing behind that belonged to a file which was deleted."""
+    if not os.path.exists(path):
         for suffix in ("-wal", "-shm"):
             with suppress(OSError):
-                os.unlink(settings.path + suffix)
+                os.unlink(path + suffix)

@@ -147,12 +147,11 @@ class Upkeep:
         self._written = written
         return position, known
 
-    def leave(self) -> bool:
-        """Take part no more; whether this was the last node."""
+    def leave(self) -> None:
+        """Take part no more."""
         with self.transaction():
             self._db.execute("DELETE FROM trunk_nodes WHERE node = ?", (self._node,))
             self._db.execute(CHANGE)
-            return self._db.execute("SELECT 1 FROM trunk_nodes LIMIT 1").fetchone() is None
 
     def heartbeat(self, watching: Iterable[str], position: int, now: float) -> tuple[bool, int]:
         """Say that this node lives and has read so far; (whether its row was as it left it, why it is told to poll).
