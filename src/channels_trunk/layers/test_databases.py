@@ -101,7 +101,7 @@ def database_name(alias: str) -> Any:
     """
     settings = connections[alias].settings_dict
     name = settings["NAME"]
-    if (made := _made.get(alias)) and os.fspath(name).startswith(f"{TEST_DATABASE_PREFIX}{made}"):
+    if name and (made := _made.get(alias)) and os.fspath(name).startswith(f"{TEST_DATABASE_PREFIX}{made}"):
         # That of a process that is forked is set there once more: test_test_mysite (Channels 4.3).
         return name.removeprefix(TEST_DATABASE_PREFIX)
     if not name or alias == DEFAULT_DB_ALIAS or not is_test_run():
