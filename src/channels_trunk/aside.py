@@ -18,7 +18,7 @@ from types import FrameType
 
 from .names import printable
 
-__all__ = ["WITHIN", "Within", "enter", "is_within", "leave", "logger", "records", "sends"]
+__all__ = ["WITHIN", "Within", "enter", "is_within", "leave", "logger", "records", "sends", "start"]
 
 WITHIN: ContextVar[list[bool] | None] = ContextVar("channels_trunk_within", default=None)
 """Not empty while a blocking call of the layer is under way in this context, and in the contexts of threads of ours.
@@ -31,6 +31,17 @@ _logger = logging.getLogger("channels_trunk")
 
 _OURS = tuple(os.path.join(os.path.dirname(__file__), folder) for folder in ("codec", "hub", "layers", "transports"))
 _FACES = tuple(os.path.join(os.path.dirname(__file__), "layers", name) for name in ("on_commit.py", "sync.py"))
+
+
+def start(thread: threading.Thread) -> None:
+    """Start a thread; raises RuntimeError where there can be none.
+
+    When the interpreter ends, and destructors run, no thread runs any more. Up to Python 3.11 that is no error: start()
+    waits for ever.
+    """
+    if sys.is_finalizing():
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+    thread.start()
 
 
 class Aside:
@@ -68,7 +79,7 @@ class Aside:
     def _start(self, may_wait: bool) -> None:  # noqa: FBT001
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
-            thread.start()
+            start(thread)
         except RuntimeError:
             # The interpreter is about to end, or the process can have no further thread.
             if may_wait:

@@ -71,3 +71,66 @@ def test_a_first_use_in_atexit(engine: Engine) -> None:
     assert told.pop() == _OF_ASGIREF
     served = [line for line in told if line.endswith(": served")]
     assert served == _SERVED or all("ChannelLayerError: the layer's thread cannot be started" in line for line in told)
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(0)", "asyncio.run(works_here())"], ids=["falls off", "exits", "a loop"])
+def test_daemon_threads_that_send_while_the_process_ends(engine: Engine, end: str) -> None:
+    """Nothing waits for ever: they go on until the end, or are told that the layer was closed."""
+    code = f"""
+works()
+sent = []
+def send():
+    try:
+        while True:
+            layer.sync.group_send("noise", HELLO)
+            sent.append(1)
+    except ChannelLayerError as error:
+        assert "the layer was closed meanwhile" in str(error) or "cannot be started" in str(error), error
+for _ in range(3):
+    threading.Thread(target=send, daemon=True).start()
+while len(sent) < 20:
+    time.sleep(0.001)
+print("ends", flush=True)
+{end}
+"""
+    done = engine.run(code)
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open before", "never used"])
+def test_destructors_while_the_interpreter_ends(engine: Engine, is_open: bool) -> None:
+    """No thread runs any more then: what would wait for one is refused at once. The process ends."""
+    code = f"""
+import builtins, gc
+if {is_open}:
+    works()
+calls = [
+    lambda: layer.sync.group_send("room", HELLO),
+    lambda: layer.sync.send("jobs", HELLO),
+    layer.sync.new_channel,
+    lambda: layer.sync.receive("nothing", timeout=0.01),
+    lambda: layer.sync.group_add("room", "jobs"),
+    layer.sync.flush,
+    layer.sync.close,
+    layer.stats,
+    layer.health,
+]
+class Thing:
+    def __init__(self, calls=calls, errors=(ChannelLayerError, RuntimeError, TimeoutError)):
+        self.calls, self.errors = calls, errors
+    def __del__(self):
+        for call in self.calls:
+            try:
+                call()
+            except self.errors:
+                pass
+thing = Thing()
+thing.itself = thing
+builtins.very_last = Thing()
+gc.disable()
+print("ends", flush=True)
+"""
+    done = engine.run(code)
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
-from channels_trunk.aside import WITHIN, logger
+from channels_trunk.aside import WITHIN, logger, start
 from channels_trunk.clock import SYSTEM_CLOCK
 from channels_trunk.exceptions import ChannelLayerError
 
@@ -60,7 +60,7 @@ class IOThread:
         """What to tell those whose tasks are cancelled at the end, if that is more than that it is the end."""
         self._thread = threading.Thread(target=Context().run, args=(self._run,), name=name, daemon=True)
         try:
-            self._thread.start()
+            start(self._thread)
         except BaseException:
             self.loop.close()
             raise

@@ -5,9 +5,12 @@ there is something to look at, or that something is done.
 """
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
+
+from channels_trunk.exceptions import ChannelLayerError
 
 __all__ = ["ThreadWaiter", "Waiter", "another", "settle"]
 
@@ -69,6 +72,8 @@ class ThreadWaiter:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until settled; False if `timeout` seconds passed first. Raises the error it was settled with."""
+        if self._unsettled and sys.is_finalizing():
+            raise ChannelLayerError("the interpreter ends: no thread is left that could do what is asked of the layer")
         if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             return False
         self._lock.release()

@@ -1,6 +1,7 @@
 """The public face of every layer: checks, packs, and hands over to the hub."""
 
 import asyncio
+import sys
 import threading
 import weakref
 from collections.abc import Coroutine
@@ -74,6 +75,8 @@ class TrunkChannelLayer(Examined, BaseChannelLayer):
         return self._made or self._make_hub()
 
     def _make_hub(self) -> Hub:
+        if sys.is_finalizing():
+            raise ChannelLayerError("the interpreter ends: it is too late to use a layer for the first time")
         # At the first use: until then a test run may change which database the settings name.
         with self._making:
             if self._made is None:
