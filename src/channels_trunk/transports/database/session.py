@@ -21,7 +21,6 @@ from channels_trunk.transports.base import Busy
 from .beginning import SQLITE_PATIENCE, Beginning
 from .errors import Trouble, trouble_of
 from .settings import DatabaseSettings
-from .sizes import Sizes
 from .statements import Statements
 from .worker import Job
 
@@ -168,7 +167,7 @@ class Session:
         self._connection.ensure_connection()
         self._file = self._file_now() if self._has_path else None
         self._tune()
-        self._statements.sizes = Sizes(self._connection)
+        self._statements.connected()
 
     @property
     def _has_path(self) -> bool:

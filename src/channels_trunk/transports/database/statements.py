@@ -62,8 +62,7 @@ class Statements:
         self._cursors = Cursors(connection)
         self._insertions: dict[tuple[Any, int], _Insertion] = {}
         self._known: dict[Hashable, _Statement | None] = {}
-        self.sizes: Sizes
-        """How much the connection takes at once; to be set when it is made."""
+        self._sizes: Sizes | None = None
 
     def rows(self, build: Build, *shape: Hashable, **values: Any) -> list[Sequence[Any]]:
         """The rows of a query."""
@@ -89,6 +88,17 @@ class Statements:
                 value if form is None else form(value) for row in some for form, value in zip(forms, row, strict=True)
             ]
             self._cursors.changed(insertion.text, prepared)
+
+    @property
+    def sizes(self) -> Sizes:
+        """How much the connection takes at once."""
+        if self._sizes is None:
+            self._sizes = Sizes(self._connection)
+        return self._sizes
+
+    def connected(self) -> None:
+        """The connection was made anew: see how much it takes, before a transaction has begun."""
+        self._sizes = Sizes(self._connection)
 
     # --- building
 
