@@ -202,7 +202,7 @@ class Run:
             env={**self._project.environment(), "SITE_START_METHOD": start_method},
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=240,
         )
         output = done.stdout + done.stderr
         assert done.returncode == 0, f"{words}\n{output}"

@@ -7,6 +7,8 @@ import pytest
 from tests.integration.database.test_django_tests import entry_of
 from tests.integration.test_runs.runs import Run
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def test_one_test_case(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     databases = {"default": entry_of("mariadb_alias", request, folder=tmp_path, name="never_made_either")}

@@ -134,6 +134,8 @@ import os
 from site_cases import Sends
 from django.db import connection
 
+pytestmark = pytest.mark.timeout(300)
+
 class Looks(Sends):
     def test_looks(self):
         with connection.cursor() as cursor:

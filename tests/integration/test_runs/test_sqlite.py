@@ -8,6 +8,8 @@ import pytest
 from tests.integration.test_runs.runs import Run
 from tests.plugins.django_databases import sqlite_entry
 
+pytestmark = pytest.mark.timeout(300)
+
 SQLITE = "channels_trunk.layers.SQLiteChannelLayer"
 ORM = "channels_trunk.layers.DatabaseChannelLayer"
 LAYERS = {
