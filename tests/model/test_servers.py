@@ -92,10 +92,6 @@ class TestRabbitMQ(ThroughAProxy):
         return Engine(cut=cutting.cut, ways_to_lose=stores.ways_to_lose_on_rabbitmq(rabbit, url))
 
 
-class TestRabbitMQQuorum(TestRabbitMQ):
-    options = {"queue_type": "quorum"}
-
-
 def on(database: DjangoDatabase, **entry: Any) -> LayerUnderTest:
     """The ORM's layer on a database; `entry` changes what processes have in DATABASES."""
     settings = database.settings
