@@ -329,6 +329,22 @@ async def test_jobs_come_though_somebody_deleted_their_counters(tmp_path: Path) 
             assert [(await there.receive("jobs"))["n"] for _ in range(10)] == list(range(10))
 
 
+@pytest.mark.parametrize("taken", [0, 2])
+async def test_a_channel_is_full_though_somebody_deleted_its_counter(taken: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    async with layers_closed() as layers:
+        here, there = layers(path, capacity=5), layers(path, capacity=5)
+        for number in range(5):
+            await here.send("jobs", {"type": "n", "n": number})
+        _execute(path, "DELETE FROM trunk_depth")
+        for number in range(taken):
+            assert await asyncio.wait_for(there.receive("jobs"), BOUND) == {"type": "n", "n": number}
+        for number in range(taken):
+            await here.send("jobs", {"type": "n", "n": 5 + number})
+        with pytest.raises(ChannelFull):
+            await here.send("jobs", {"type": "n", "n": 9})
+
+
 async def test_memberships_that_somebody_deleted_end(tmp_path: Path) -> None:
     """A process that has sent to the group before looks at them again with its heartbeat."""
     path = tmp_path / "x.sqlite3"

@@ -183,6 +183,29 @@ def test_lost_engine_is_told_of_by_a_gap(model: Reference) -> None:
     assert not model.is_sure("jobs")
 
 
+def test_a_group_message_from_elsewhere_may_find_room_when_it_comes(model: Reference) -> None:
+    model.add(0, "g", "1b")
+    held = [sent_to_group(model, 1) for _ in range(2)]
+    late, dropped = sent_to_group(model, 0), sent_to_group(model, 1)
+    for number in held:
+        model.received(1, "1b", number)
+    assert not model.is_sure("1b")
+    model.received(1, "1b", late)
+    with pytest.raises(Difference, match="not for it"):
+        model.received(1, "1b", dropped)
+
+
+def test_of_two_gap_events_the_one_that_has_to_come_has_come(model: Reference) -> None:
+    model.add(1, "g", "1a")
+    model.lost()
+    model.listen(1, "1a")
+    model.flush(0)
+    model.add(0, "g", "1a")
+    model.lost()
+    model.received(1, "1a", GAP)
+    assert not model.is_sure("1a")
+
+
 def test_gap_is_told_only_where_something_was_lost(model: Reference) -> None:
     with pytest.raises(Difference, match="not for it"):
         model.received(2, "2a", GAP)

@@ -39,9 +39,8 @@ class Reference:
         self.members: dict[str, set[str]] = defaultdict(set)
         self.listening: set[tuple[int, str]] = set()
         self.may_lose = False  # from then on a gap may be told at any time, be it late or once more
-        self._underway: dict[int | None, list[Entry]] = defaultdict(
-            list
-        )  # by node: what has perhaps not come there yet
+        # By node: what has perhaps not come there yet.
+        self._underway: dict[int | None, list[Entry]] = defaultdict(list)
         self._readers: dict[str, set[int]] = defaultdict(set)
         self._taken: set[tuple[str, int]] = set()
         self._copy: tuple[dict[str, list[Entry]], dict[str, set[str]]] = ({}, {})
@@ -84,7 +83,8 @@ class Reference:
         """A node sent a message to a group."""
         entry = Entry(number, self.use(node), group)
         for channel in self.members[group]:
-            if not self._is_full(channel, self._arrived(channel)):
+            # What comes from elsewhere may come when there is room again.
+            if owner_of(channel) not in (None, node) or not self._is_full(channel, self._arrived(channel)):
                 self.entries[channel].append(replace(entry, sure=self.has_room(channel)))  # Allowance.FULL_MEMBER
         for other in {*range(len(self.lives))} - self.closed:
             self._underway[other].append(entry)
@@ -111,7 +111,8 @@ class Reference:
         """A node received this message."""
         self._readers[channel].add(node)
         entries, owner = self.entries[channel], owner_of(channel)
-        entry = next((entry for entry in entries if entry.number == number), None)
+        # Of gap events that cannot be told apart, the one that has to come.
+        entry = min((e for e in entries if e.number == number), key=lambda e: not e.sure, default=None)
         if entry is None:
             if number == GAP and self.may_lose:  # Allowance.LOST
                 return

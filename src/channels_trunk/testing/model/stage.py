@@ -101,7 +101,7 @@ class Stage:
     async def lose(self, loss: Loss, nodes: Collection[int]) -> None:
         """Have something lost, and wait until each of these nodes has told that it may have missed something."""
         # Each takes part, and has sent something since the latest copy: of an equal one nobody could tell.
-        await self.reached(nodes)
+        await self._reach_each_other(nodes)
         before = await self.count_gaps()
         await asyncio.to_thread(loss.make)
 

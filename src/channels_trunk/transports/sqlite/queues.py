@@ -24,10 +24,17 @@ class Queues:
 
     def depth(self, connection: sqlite3.Connection, channel: str) -> int:
         """How many rows a channel has, expired ones among them."""
-        row = connection.execute(
+        row = self._counter(connection, channel)
+        if row is None or row[0] < 0:
+            self.count(connection, channel)  # it is new, or somebody has emptied the table
+            row = self._counter(connection, channel)
+        return row[0] if row else 0
+
+    def _counter(self, connection: sqlite3.Connection, channel: str) -> tuple[int] | None:
+        row: tuple[int] | None = connection.execute(
             "SELECT CAST(depth AS INTEGER) FROM trunk_depth WHERE prefix = ? AND channel = ?", (self._prefix, channel)
         ).fetchone()
-        return row[0] if row else 0
+        return row
 
     def room(self, connection: sqlite3.Connection, channel: str, wanted: int, now: float) -> int:
         """How many more messages a channel takes; drops expired ones if that is what it needs."""
