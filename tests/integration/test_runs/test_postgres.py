@@ -12,6 +12,8 @@ from tests.integration.test_runs.runs import Run
 from tests.plugins.django_databases import postgres_entry
 from tests.plugins.servers.postgres_server import PostgresServer, dsn_for
 
+pytestmark = pytest.mark.timeout(300)
+
 NATIVE = "channels_trunk.layers.PostgresChannelLayer"
 ORM = "channels_trunk.layers.DatabaseChannelLayer"
 KEYS = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
@@ -133,8 +135,6 @@ WHERE = """
 import os
 from site_cases import Sends
 from django.db import connection
-
-pytestmark = pytest.mark.timeout(300)
 
 class Looks(Sends):
     def test_looks(self):
