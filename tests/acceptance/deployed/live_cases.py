@@ -64,6 +64,8 @@ def exchange() -> None:
 class OverriddenSettings(SimpleTestCase):
     """Each override makes new layers; those before must go away by themselves."""
 
+    databases = {"default"}  # where the layers are: in the test database
+
     def check(self, change: Callable[[], None]) -> None:
         """Run `change` often; there must be no more threads and open files than after the first time."""
         change()
